@@ -1,0 +1,173 @@
+//! Time as a port, so that tests own it. The time of a [`Clock`] never goes back, whatever the machine's
+//! clock does; [`HighWater`] keeps that promise over restarts.
+
+use std::fmt;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+
+/// A source of time in milliseconds since 1970.
+pub trait Clock: fmt::Debug + Send + Sync {
+    /// Now; never less than an answer given before.
+    fn now_ms(&self) -> i64;
+}
+
+/// A clock to be shared.
+pub type SharedClock = Arc<dyn Clock>;
+
+/// The machine's clock, held still while the machine's clock is behind what was already told.
+#[derive(Debug, Default)]
+pub struct SystemClock {
+    last_ms: AtomicI64,
+}
+
+impl SystemClock {
+    /// A clock that does not begin before `floor_ms`.
+    pub fn starting_at(floor_ms: i64) -> Self {
+        SystemClock { last_ms: AtomicI64::new(floor_ms) }
+    }
+}
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> i64 {
+        let wall = wall_ms();
+        self.last_ms.fetch_max(wall, Ordering::Relaxed).max(wall)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
+fn wall_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A clock that a test moves.
+#[derive(Debug)]
+pub struct ManualClock {
+    now_ms: AtomicI64,
+}
+
+impl ManualClock {
+    /// Stands at `now_ms` until moved.
+    pub fn at(now_ms: i64) -> Arc<Self> {
+        Arc::new(ManualClock { now_ms: AtomicI64::new(now_ms) })
+    }
+
+    /// Moves on.
+    pub fn advance_ms(&self, by_ms: i64) {
+        assert!(by_ms >= 0, "a clock never goes back");
+        self.now_ms.fetch_add(by_ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now_ms(&self) -> i64 {
+        self.now_ms.load(Ordering::Relaxed)
+    }
+}
+
+/// A clock that keeps a mark in a file, always ahead of what it has told, and begins at that mark after a
+/// restart. So no time is told twice by two runs, even when the machine's clock was set back between them.
+#[derive(Debug)]
+pub struct HighWater {
+    clock: SystemClock,
+    reserved_ms: AtomicI64,
+    /// Guards the writing of the file.
+    path: Mutex<PathBuf>,
+}
+
+/// How far ahead the mark is kept. It is also the most that a crash can push the clock into the future.
+const RESERVE_MS: i64 = 10_000;
+
+impl HighWater {
+    /// Opens the mark in `path`, or makes it.
+    ///
+    /// # Errors
+    /// When the file can not be read or written, or holds something else.
+    pub fn open(path: &Path) -> std::io::Result<Self> {
+        let floor = match fs::read_to_string(path) {
+            Ok(text) => text.trim().parse::<i64>().map_err(std::io::Error::other)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(e) => return Err(e),
+        };
+        let clock = SystemClock::starting_at(floor);
+        let mark = HighWater {
+            reserved_ms: AtomicI64::new(floor),
+            clock,
+            path: Mutex::new(path.to_path_buf()),
+        };
+        mark.reserve(mark.clock.now_ms())?;
+        Ok(mark)
+    }
+
+    /// Moves the mark on. To be called a few times in each [`RESERVE_MS`]; [`Clock::now_ms`] holds still at
+    /// the mark when it was not.
+    ///
+    /// # Errors
+    /// When the file can not be written.
+    pub fn keep_ahead(&self) -> std::io::Result<()> {
+        let now = self.clock.now_ms();
+        if self.reserved_ms.load(Ordering::Acquire) - now < RESERVE_MS / 2 {
+            self.reserve(now)?;
+        }
+        Ok(())
+    }
+
+    fn reserve(&self, now_ms: i64) -> std::io::Result<()> {
+        let path = self.path.lock();
+        let mark = now_ms + RESERVE_MS;
+        let next = path.with_extension("new");
+        let mut file = fs::File::create(&next)?;
+        write!(file, "{mark}")?;
+        file.sync_all()?;
+        fs::rename(&next, &*path)?;
+        if let Some(folder) = path.parent() {
+            fs::File::open(folder)?.sync_all()?;
+        }
+        self.reserved_ms.fetch_max(mark, Ordering::Release);
+        Ok(())
+    }
+}
+
+impl Clock for HighWater {
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms().min(self.reserved_ms.load(Ordering::Acquire))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_does_not_go_back_over_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clock");
+        let future = wall_ms() + 3_600_000;
+        fs::write(&path, future.to_string()).unwrap();
+        let clock = HighWater::open(&path).unwrap();
+        assert!(clock.now_ms() >= future);
+        drop(clock);
+        assert!(HighWater::open(&path).unwrap().now_ms() >= future);
+    }
+
+    #[test]
+    fn an_unreadable_mark_is_an_error_and_not_a_fresh_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clock");
+        fs::write(&path, "what").unwrap();
+        assert!(HighWater::open(&path).is_err());
+    }
+
+    #[test]
+    fn no_time_is_told_beyond_the_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = HighWater::open(&folder.path().join("clock")).unwrap();
+        assert!(clock.now_ms() <= clock.reserved_ms.load(Ordering::Acquire));
+    }
+}
