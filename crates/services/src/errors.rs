@@ -1,0 +1,160 @@
+//! The failures that a client may see, each by its constructor. Reasons and kinds agree with the
+//! catalogue in the contract; a test of the api crate compares them.
+
+use std::time::Duration;
+
+use tertulia_kit::error::{Failure, FieldProblem, Kind};
+
+/// All (kind, reason) pairs that this crate makes, for the comparison with the catalogue.
+pub const ALL: &[(Kind, &str)] = &[
+    (Kind::InvalidArgument, "INVALID_REQUEST"),
+    (Kind::InvalidArgument, "UNREADABLE_REQUEST"),
+    (Kind::ResourceExhausted, "TOO_LARGE"),
+    (Kind::Unimplemented, "UNKNOWN_METHOD"),
+    (Kind::Unauthenticated, "NOT_SIGNED_IN"),
+    (Kind::Unauthenticated, "BAD_TOKEN"),
+    (Kind::Unauthenticated, "TOKEN_EXPIRED"),
+    (Kind::Unauthenticated, "LOGIN_ENDED"),
+    (Kind::Unauthenticated, "BAD_REFRESH_TOKEN"),
+    (Kind::Unauthenticated, "REFRESH_TOKEN_REUSED"),
+    (Kind::Unauthenticated, "WRONG_CREDENTIALS"),
+    (Kind::PermissionDenied, "NOT_ALLOWED"),
+    (Kind::AlreadyExists, "NAME_TAKEN"),
+    (Kind::InvalidArgument, "WEAK_PASSWORD"),
+    (Kind::NotFound, "USER_NOT_FOUND"),
+    (Kind::NotFound, "CHAT_NOT_FOUND"),
+    (Kind::AlreadyExists, "CLIENT_MESSAGE_ID_REUSED"),
+    (Kind::ResourceExhausted, "TOO_MANY_REQUESTS"),
+    (Kind::Unavailable, "OVERLOADED"),
+    (Kind::Unavailable, "DRAINING"),
+    (Kind::DeadlineExceeded, "DEADLINE"),
+    (Kind::Unavailable, "STORE_UNAVAILABLE"),
+    (Kind::Internal, "INTERNAL"),
+    (Kind::InvalidArgument, "BAD_CURSOR"),
+    (Kind::Unimplemented, "WRONG_TRANSPORT"),
+    (Kind::InvalidArgument, "CHAT_WITH_SELF"),
+    (Kind::NotFound, "NO_SUCH_ROUTE"),
+];
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+pub fn invalid_request(fields: Vec<FieldProblem>) -> Failure {
+    Failure::new(Kind::InvalidArgument, "INVALID_REQUEST", "the request breaks a rule").with_fields(fields)
+}
+
+pub fn invalid_field(path: &str, rule: &str, problem: &str) -> Failure {
+    invalid_request(vec![FieldProblem {
+        path: path.into(),
+        rule: rule.into(),
+        problem: problem.into(),
+    }])
+}
+
+pub fn unreadable_request(words: impl Into<String>) -> Failure {
+    Failure::new(Kind::InvalidArgument, "UNREADABLE_REQUEST", words.into())
+}
+
+pub fn too_large(words: impl Into<String>) -> Failure {
+    Failure::new(Kind::ResourceExhausted, "TOO_LARGE", words.into())
+}
+
+pub fn unknown_method() -> Failure {
+    Failure::new(Kind::Unimplemented, "UNKNOWN_METHOD", "there is no such method")
+}
+
+pub fn wrong_transport() -> Failure {
+    let words = "this method streams and can not be called over this transport";
+    Failure::new(Kind::Unimplemented, "WRONG_TRANSPORT", words)
+}
+
+pub fn not_signed_in() -> Failure {
+    Failure::new(Kind::Unauthenticated, "NOT_SIGNED_IN", "no access token was given")
+}
+
+pub fn bad_token() -> Failure {
+    Failure::new(Kind::Unauthenticated, "BAD_TOKEN", "the access token is not valid")
+}
+
+pub fn token_expired() -> Failure {
+    Failure::new(Kind::Unauthenticated, "TOKEN_EXPIRED", "the access token has expired")
+}
+
+pub fn login_ended() -> Failure {
+    Failure::new(Kind::Unauthenticated, "LOGIN_ENDED", "the login was ended")
+}
+
+pub fn bad_refresh_token() -> Failure {
+    Failure::new(Kind::Unauthenticated, "BAD_REFRESH_TOKEN", "the refresh token is not valid")
+}
+
+pub fn refresh_token_reused() -> Failure {
+    let words = "the refresh token was used before, so the login was ended";
+    Failure::new(Kind::Unauthenticated, "REFRESH_TOKEN_REUSED", words)
+}
+
+pub fn wrong_credentials() -> Failure {
+    Failure::new(Kind::Unauthenticated, "WRONG_CREDENTIALS", "the name or the password is wrong")
+}
+
+pub fn not_allowed() -> Failure {
+    Failure::new(Kind::PermissionDenied, "NOT_ALLOWED", "this is not allowed")
+}
+
+pub fn name_taken() -> Failure {
+    Failure::new(Kind::AlreadyExists, "NAME_TAKEN", "the name belongs to somebody")
+}
+
+pub fn weak_password() -> Failure {
+    Failure::new(Kind::InvalidArgument, "WEAK_PASSWORD", "the password is too easy to guess")
+}
+
+pub fn user_not_found() -> Failure {
+    Failure::new(Kind::NotFound, "USER_NOT_FOUND", "there is no such user")
+}
+
+pub fn chat_not_found() -> Failure {
+    Failure::new(Kind::NotFound, "CHAT_NOT_FOUND", "there is no such chat")
+}
+
+pub fn client_message_id_reused() -> Failure {
+    let words = "the client message id was used for another message";
+    Failure::new(Kind::AlreadyExists, "CLIENT_MESSAGE_ID_REUSED", words)
+}
+
+pub fn chat_with_self() -> Failure {
+    Failure::new(Kind::InvalidArgument, "CHAT_WITH_SELF", "a direct chat is with somebody else")
+}
+
+pub fn too_many_requests(wait: Duration) -> Failure {
+    Failure::new(Kind::ResourceExhausted, "TOO_MANY_REQUESTS", "too many requests").with_retry_after(wait)
+}
+
+pub fn overloaded(wait: Duration) -> Failure {
+    Failure::new(Kind::Unavailable, "OVERLOADED", "the server has too much to do").with_retry_after(wait)
+}
+
+pub fn draining(wait: Duration) -> Failure {
+    Failure::new(Kind::Unavailable, "DRAINING", "the server is stopping").with_retry_after(wait)
+}
+
+pub fn deadline() -> Failure {
+    Failure::new(Kind::DeadlineExceeded, "DEADLINE", "the call took too long")
+}
+
+pub fn store_unavailable(cause: impl Into<Cause>) -> Failure {
+    Failure::new(Kind::Unavailable, "STORE_UNAVAILABLE", "the store does not answer")
+        .with_retry_after(Duration::from_secs(1))
+        .with_cause(cause)
+}
+
+pub fn internal(cause: impl Into<Cause>) -> Failure {
+    Failure::new(Kind::Internal, "INTERNAL", "something went wrong on the server").with_cause(cause)
+}
+
+pub fn bad_cursor() -> Failure {
+    Failure::new(Kind::InvalidArgument, "BAD_CURSOR", "the page token is not one of this server")
+}
+
+pub fn no_such_route() -> Failure {
+    Failure::new(Kind::NotFound, "NO_SUCH_ROUTE", "there is nothing at this address")
+}
