@@ -10,6 +10,10 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
 
 const PROTO: &str = "../../proto";
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo tells a build script by the environment"
+)]
 fn main() -> Result<()> {
     println!("cargo:rerun-if-changed={PROTO}");
     println!("cargo:rerun-if-changed=build.rs");
@@ -17,7 +21,10 @@ fn main() -> Result<()> {
     let files = proto_files(&Path::new(PROTO).join("tertulia"))?;
 
     let mut compiler = protox::Compiler::new([PROTO])?;
-    compiler.include_imports(true).include_source_info(true).open_files(&files)?;
+    compiler
+        .include_imports(true)
+        .include_source_info(true)
+        .open_files(&files)?;
     let set = compiler.encode_file_descriptor_set();
     let pool = compiler.descriptor_pool();
     fs::write(out.join("set.bin"), &set)?;
@@ -72,7 +79,9 @@ fn validators(set: &[u8], files: &[String], out: &Path) -> Result<()> {
     };
     let messages = protoc_gen_protovalidate_buffa::scan::gather(&request)?;
     for file in protoc_gen_protovalidate_buffa::emit::render_with_options(&messages, &options)? {
-        let (Some(name), Some(content)) = (file.name, file.content) else { continue };
+        let (Some(name), Some(content)) = (file.name, file.content) else {
+            continue;
+        };
         fs::write(out.join(name), content)?;
     }
     Ok(())
@@ -84,8 +93,12 @@ fn mount_validators(out: &Path) -> Result<()> {
     let mut text = String::new();
     for line in fs::read_to_string(&path)?.lines() {
         writeln!(text, "{line}")?;
-        let file = line.trim().strip_prefix("include!(concat!(env!(\"OUT_DIR\"), \"/");
-        let Some(package) = file.and_then(|f| f.strip_suffix(".rs\"));")) else { continue };
+        let file = line
+            .trim()
+            .strip_prefix("include!(concat!(env!(\"OUT_DIR\"), \"/");
+        let Some(package) = file.and_then(|f| f.strip_suffix(".rs\"));")) else {
+            continue;
+        };
         if out.join(format!("{package}.validate.rs")).exists() {
             writeln!(text, "{}", line.replace(".rs\"", ".validate.rs\""))?;
         }
@@ -94,7 +107,9 @@ fn mount_validators(out: &Path) -> Result<()> {
 }
 
 fn tables(pool: &DescriptorPool) -> Result<String> {
-    let mut text = String::from("/// Every method of the contract, with its access row, sorted by path.\npub const METHODS: &[Method] = &[\n");
+    let mut text = String::from(
+        "/// Every method of the contract, with its access row, sorted by path.\npub const METHODS: &[Method] = &[\n",
+    );
     let mut methods: Vec<_> = pool
         .services()
         .filter(|s| s.full_name().starts_with("tertulia."))
@@ -105,14 +120,22 @@ fn tables(pool: &DescriptorPool) -> Result<String> {
         text.push_str(&method_row(pool, method).with_context(|| method.full_name().to_owned())?);
     }
     text.push_str("];\n\n/// The catalogue of errors, sorted by number.\npub const CATALOGUE: &[Entry] = &[\n");
-    let reasons = pool.get_enum_by_name("tertulia.errors.v1.Reason").context("no Reason")?;
-    let entry = pool.get_extension_by_name("tertulia.options.v1.entry").context("no entry")?;
+    let reasons = pool
+        .get_enum_by_name("tertulia.errors.v1.Reason")
+        .context("no Reason")?;
+    let entry = pool
+        .get_extension_by_name("tertulia.options.v1.entry")
+        .context("no entry")?;
     for value in reasons.values().filter(|v| v.number() != 0) {
         let options = value.options();
         let row = options.get_extension(&entry);
         let row = row.as_message().context("an entry is a message")?;
         let (code, what) = (string(row, "code"), string(row, "what_to_do"));
-        ensure!(!code.is_empty() && !what.is_empty(), "{} has no catalogue entry", value.name());
+        ensure!(
+            !code.is_empty() && !what.is_empty(),
+            "{} has no catalogue entry",
+            value.name()
+        );
         writeln!(
             text,
             "    Entry {{ reason: {:?}, number: {}, code: {code:?}, what_to_do: {what:?}, retryable: {} }},",
@@ -126,9 +149,14 @@ fn tables(pool: &DescriptorPool) -> Result<String> {
 }
 
 fn method_row(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<String> {
-    let access = pool.get_extension_by_name("tertulia.options.v1.access").context("no access")?;
+    let access = pool
+        .get_extension_by_name("tertulia.options.v1.access")
+        .context("no access")?;
     let options = method.options();
-    ensure!(options.has_extension(&access), "the method has no access option");
+    ensure!(
+        options.has_extension(&access),
+        "the method has no access option"
+    );
     let row = options.get_extension(&access);
     let row = row.as_message().context("access is a message")?;
     let caller = match number(row, "caller") {
@@ -147,7 +175,10 @@ fn method_row(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<String
         "object and relation go together"
     );
     if !object.is_empty() {
-        ensure!(method.input().get_field_by_name(&object).is_some(), "no field {object}");
+        ensure!(
+            method.input().get_field_by_name(&object).is_some(),
+            "no field {object}"
+        );
     }
     let weight = number(row, "weight");
     ensure!(weight >= 1, "the access option has no weight");
@@ -162,7 +193,9 @@ fn method_row(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<String
 }
 
 fn string(row: &DynamicMessage, field: &str) -> String {
-    row.get_field_by_name(field).and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+    row.get_field_by_name(field)
+        .and_then(|v| v.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 fn number(row: &DynamicMessage, field: &str) -> i64 {
@@ -174,5 +207,7 @@ fn number(row: &DynamicMessage, field: &str) -> i64 {
 }
 
 fn boolean(row: &DynamicMessage, field: &str) -> bool {
-    row.get_field_by_name(field).and_then(|v| v.as_bool()).unwrap_or_default()
+    row.get_field_by_name(field)
+        .and_then(|v| v.as_bool())
+        .unwrap_or_default()
 }

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
@@ -20,29 +20,53 @@ pub trait Clock: fmt::Debug + Send + Sync {
 /// A clock to be shared.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// The machine's clock, held still while the machine's clock is behind what was already told.
-#[derive(Debug, Default)]
+/// The machine's clock. While the machine's clock is behind what was already told, time goes on at half its
+/// speed, so that it never goes back, never stands still, and comes to agree again.
+#[derive(Debug)]
 pub struct SystemClock {
-    last_ms: AtomicI64,
+    /// Guards what was told last, and when that was.
+    last: Mutex<(i64, Instant)>,
 }
 
 impl SystemClock {
     /// A clock that does not begin before `floor_ms`.
     pub fn starting_at(floor_ms: i64) -> Self {
-        SystemClock { last_ms: AtomicI64::new(floor_ms) }
+        SystemClock {
+            last: Mutex::new((floor_ms, Instant::now())),
+        }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::starting_at(0)
     }
 }
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> i64 {
         let wall = wall_ms();
-        self.last_ms.fetch_max(wall, Ordering::Relaxed).max(wall)
+        let mut last = self.last.lock();
+        if wall >= last.0 {
+            *last = (wall, Instant::now());
+            return wall;
+        }
+        let half = i64::try_from(last.1.elapsed().as_millis() / 2).unwrap_or(0);
+        if half > 0 {
+            *last = (last.0 + half, Instant::now());
+        }
+        last.0
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the wall clock"
+)]
 fn wall_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -55,7 +79,9 @@ pub struct ManualClock {
 impl ManualClock {
     /// Stands at `now_ms` until moved.
     pub fn at(now_ms: i64) -> Arc<Self> {
-        Arc::new(ManualClock { now_ms: AtomicI64::new(now_ms) })
+        Arc::new(ManualClock {
+            now_ms: AtomicI64::new(now_ms),
+        })
     }
 
     /// Moves on.
@@ -82,7 +108,9 @@ pub struct HighWater {
 }
 
 /// How far ahead the mark is kept. It is also the most that a crash can push the clock into the future.
-const RESERVE_MS: i64 = 10_000;
+const RESERVE_MS: i64 = 5_000;
+/// A restart begins so far behind the mark, because ids may run a little ahead of a clock that holds still.
+const RESTART_GAP_MS: i64 = 100;
 
 impl HighWater {
     /// Opens the mark in `path`, or makes it.
@@ -91,7 +119,10 @@ impl HighWater {
     /// When the file can not be read or written, or holds something else.
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let floor = match fs::read_to_string(path) {
-            Ok(text) => text.trim().parse::<i64>().map_err(std::io::Error::other)?,
+            Ok(text) => {
+                let mark = text.trim().parse::<i64>().map_err(std::io::Error::other)?;
+                mark.saturating_add(RESTART_GAP_MS)
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => 0,
             Err(e) => return Err(e),
         };
@@ -136,7 +167,9 @@ impl HighWater {
 
 impl Clock for HighWater {
     fn now_ms(&self) -> i64 {
-        self.clock.now_ms().min(self.reserved_ms.load(Ordering::Acquire))
+        self.clock
+            .now_ms()
+            .min(self.reserved_ms.load(Ordering::Acquire))
     }
 }
 
@@ -154,6 +187,18 @@ mod tests {
         assert!(clock.now_ms() >= future);
         drop(clock);
         assert!(HighWater::open(&path).unwrap().now_ms() >= future);
+    }
+
+    #[test]
+    fn time_that_is_ahead_of_the_machine_goes_on() {
+        let ahead = wall_ms() + 3_600_000;
+        let clock = SystemClock::starting_at(ahead);
+        let first = clock.now_ms();
+        assert!(first >= ahead);
+        while clock.now_ms() == first {
+            std::hint::spin_loop();
+        }
+        assert!(clock.now_ms() < ahead + 60_000);
     }
 
     #[test]

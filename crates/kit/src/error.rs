@@ -58,7 +58,7 @@ impl Kind {
 /// A field of a request that breaks a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldProblem {
-    /// The path, such as `members[3].name`.
+    /// The path, such as `items[3].name`.
     pub path: String,
     /// The rule's name, such as `string.max_len`.
     pub rule: String,
@@ -81,7 +81,7 @@ struct Inner {
 }
 
 impl Failure {
-    /// A failure with its catalogue name (without prefix, such as `CHAT_NOT_FOUND`) and its public words:
+    /// A failure with its catalogue name (without prefix, such as `NAME_TAKEN`) and its public words:
     /// lower case, no full stop, no rejected value.
     pub fn new(kind: Kind, reason: &'static str, words: impl Into<Cow<'static, str>>) -> Self {
         Failure(Box::new(Inner {
@@ -163,7 +163,10 @@ impl fmt::Display for Failure {
 
 impl StdError for Failure {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.cause.as_deref().map(|c| c as &(dyn StdError + 'static))
+        self.0
+            .cause
+            .as_deref()
+            .map(|c| c as &(dyn StdError + 'static))
     }
 }
 
@@ -174,8 +177,12 @@ mod tests {
     #[test]
     fn the_cause_is_in_the_chain_and_not_in_the_words() {
         let cause = std::io::Error::other("disk on fire");
-        let failure = Failure::new(Kind::Unavailable, "STORE_UNAVAILABLE", "the store does not answer")
-            .with_cause(cause);
+        let failure = Failure::new(
+            Kind::Unavailable,
+            "STORE_UNAVAILABLE",
+            "the store does not answer",
+        )
+        .with_cause(cause);
         assert_eq!(failure.cause_chain().as_deref(), Some("disk on fire"));
         assert!(!failure.to_string().contains("fire"));
     }

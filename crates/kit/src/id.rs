@@ -31,6 +31,21 @@ impl Node {
     }
 }
 
+/// Hands out the right to make ids as a node. Two running processes never hold the same node: the holder of
+/// a lease keeps it as long as it runs.
+pub trait NodeIds: Send + Sync {
+    /// The node that this process is.
+    ///
+    /// # Errors
+    /// When no node is free.
+    fn lease(&self) -> Result<Node, NoNode>;
+}
+
+/// There is no node to be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no node id is free: {0}")]
+pub struct NoNode(pub String);
+
 /// Makes ids.
 #[derive(Debug)]
 pub struct Ids {
@@ -43,7 +58,11 @@ pub struct Ids {
 impl Ids {
     /// Makes the ids of `node` by `clock`.
     pub fn new(clock: SharedClock, node: Node) -> Self {
-        Ids { clock, node, last: Mutex::new((0, 0)) }
+        Ids {
+            clock,
+            node,
+            last: Mutex::new((0, 0)),
+        }
     }
 
     /// The next id: positive, and greater than every one made here before. When a millisecond is used up,

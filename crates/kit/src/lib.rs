@@ -3,3 +3,16 @@
 pub mod clock;
 pub mod error;
 pub mod id;
+
+pub mod config;
+pub mod net;
+pub mod secret;
+
+pub mod health;
+pub mod lifecycle;
+pub mod lock;
+pub mod telemetry;
+
+pub mod bus;
+pub mod limit;
+pub mod transport;

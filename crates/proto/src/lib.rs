@@ -3,7 +3,12 @@
 //! They live under their package, `tertulia::chats::v1` and so on. [`METHODS`] and [`CATALOGUE`] are the
 //! options of the .proto files as tables, so that nobody repeats them by hand.
 
-#![allow(warnings, clippy::all, clippy::pedantic, reason = "most of it is generated")]
+#![allow(
+    warnings,
+    clippy::all,
+    clippy::pedantic,
+    reason = "most of it is generated"
+)]
 
 include!(concat!(env!("OUT_DIR"), "/contract.rs"));
 include!(concat!(env!("OUT_DIR"), "/tables.rs"));
@@ -68,12 +73,18 @@ pub struct Entry {
 
 /// The row of a method, by its path.
 pub fn method(path: &str) -> Option<&'static Method> {
-    METHODS.binary_search_by(|m| m.path.cmp(path)).ok().map(|at| &METHODS[at])
+    METHODS
+        .binary_search_by(|m| m.path.cmp(path))
+        .ok()
+        .map(|at| &METHODS[at])
 }
 
 /// The catalogue row of a reason.
 pub fn entry(reason: errors::Reason) -> &'static Entry {
     use buffa::Enumeration as _;
     let number = reason.to_i32();
-    CATALOGUE.iter().find(|e| e.number == number).unwrap_or(&CATALOGUE[22])
+    CATALOGUE
+        .iter()
+        .find(|e| e.number == number)
+        .unwrap_or(&CATALOGUE[22])
 }
