@@ -39,7 +39,12 @@ pub const ALL: &[(Kind, &str)] = &[
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 pub fn invalid_request(fields: Vec<FieldProblem>) -> Failure {
-    Failure::new(Kind::InvalidArgument, "INVALID_REQUEST", "the request breaks a rule").with_fields(fields)
+    Failure::new(
+        Kind::InvalidArgument,
+        "INVALID_REQUEST",
+        "the request breaks a rule",
+    )
+    .with_fields(fields)
 }
 
 pub fn invalid_field(path: &str, rule: &str, problem: &str) -> Failure {
@@ -59,7 +64,11 @@ pub fn too_large(words: impl Into<String>) -> Failure {
 }
 
 pub fn unknown_method() -> Failure {
-    Failure::new(Kind::Unimplemented, "UNKNOWN_METHOD", "there is no such method")
+    Failure::new(
+        Kind::Unimplemented,
+        "UNKNOWN_METHOD",
+        "there is no such method",
+    )
 }
 
 pub fn wrong_transport() -> Failure {
@@ -68,15 +77,27 @@ pub fn wrong_transport() -> Failure {
 }
 
 pub fn not_signed_in() -> Failure {
-    Failure::new(Kind::Unauthenticated, "NOT_SIGNED_IN", "no access token was given")
+    Failure::new(
+        Kind::Unauthenticated,
+        "NOT_SIGNED_IN",
+        "no access token was given",
+    )
 }
 
 pub fn bad_token() -> Failure {
-    Failure::new(Kind::Unauthenticated, "BAD_TOKEN", "the access token is not valid")
+    Failure::new(
+        Kind::Unauthenticated,
+        "BAD_TOKEN",
+        "the access token is not valid",
+    )
 }
 
 pub fn token_expired() -> Failure {
-    Failure::new(Kind::Unauthenticated, "TOKEN_EXPIRED", "the access token has expired")
+    Failure::new(
+        Kind::Unauthenticated,
+        "TOKEN_EXPIRED",
+        "the access token has expired",
+    )
 }
 
 pub fn login_ended() -> Failure {
@@ -84,7 +105,11 @@ pub fn login_ended() -> Failure {
 }
 
 pub fn bad_refresh_token() -> Failure {
-    Failure::new(Kind::Unauthenticated, "BAD_REFRESH_TOKEN", "the refresh token is not valid")
+    Failure::new(
+        Kind::Unauthenticated,
+        "BAD_REFRESH_TOKEN",
+        "the refresh token is not valid",
+    )
 }
 
 pub fn refresh_token_reused() -> Failure {
@@ -93,7 +118,11 @@ pub fn refresh_token_reused() -> Failure {
 }
 
 pub fn wrong_credentials() -> Failure {
-    Failure::new(Kind::Unauthenticated, "WRONG_CREDENTIALS", "the name or the password is wrong")
+    Failure::new(
+        Kind::Unauthenticated,
+        "WRONG_CREDENTIALS",
+        "the name or the password is wrong",
+    )
 }
 
 pub fn not_allowed() -> Failure {
@@ -101,11 +130,19 @@ pub fn not_allowed() -> Failure {
 }
 
 pub fn name_taken() -> Failure {
-    Failure::new(Kind::AlreadyExists, "NAME_TAKEN", "the name belongs to somebody")
+    Failure::new(
+        Kind::AlreadyExists,
+        "NAME_TAKEN",
+        "the name belongs to somebody",
+    )
 }
 
 pub fn weak_password() -> Failure {
-    Failure::new(Kind::InvalidArgument, "WEAK_PASSWORD", "the password is too easy to guess")
+    Failure::new(
+        Kind::InvalidArgument,
+        "WEAK_PASSWORD",
+        "the password is too easy to guess",
+    )
 }
 
 pub fn user_not_found() -> Failure {
@@ -122,15 +159,29 @@ pub fn client_message_id_reused() -> Failure {
 }
 
 pub fn chat_with_self() -> Failure {
-    Failure::new(Kind::InvalidArgument, "CHAT_WITH_SELF", "a direct chat is with somebody else")
+    Failure::new(
+        Kind::InvalidArgument,
+        "CHAT_WITH_SELF",
+        "a direct chat is with somebody else",
+    )
 }
 
 pub fn too_many_requests(wait: Duration) -> Failure {
-    Failure::new(Kind::ResourceExhausted, "TOO_MANY_REQUESTS", "too many requests").with_retry_after(wait)
+    Failure::new(
+        Kind::ResourceExhausted,
+        "TOO_MANY_REQUESTS",
+        "too many requests",
+    )
+    .with_retry_after(wait)
 }
 
 pub fn overloaded(wait: Duration) -> Failure {
-    Failure::new(Kind::Unavailable, "OVERLOADED", "the server has too much to do").with_retry_after(wait)
+    Failure::new(
+        Kind::Unavailable,
+        "OVERLOADED",
+        "the server has too much to do",
+    )
+    .with_retry_after(wait)
 }
 
 pub fn draining(wait: Duration) -> Failure {
@@ -142,19 +193,36 @@ pub fn deadline() -> Failure {
 }
 
 pub fn store_unavailable(cause: impl Into<Cause>) -> Failure {
-    Failure::new(Kind::Unavailable, "STORE_UNAVAILABLE", "the store does not answer")
-        .with_retry_after(Duration::from_secs(1))
-        .with_cause(cause)
+    Failure::new(
+        Kind::Unavailable,
+        "STORE_UNAVAILABLE",
+        "the store does not answer",
+    )
+    .with_retry_after(Duration::from_secs(1))
+    .with_cause(cause)
 }
 
 pub fn internal(cause: impl Into<Cause>) -> Failure {
-    Failure::new(Kind::Internal, "INTERNAL", "something went wrong on the server").with_cause(cause)
+    Failure::new(
+        Kind::Internal,
+        "INTERNAL",
+        "something went wrong on the server",
+    )
+    .with_cause(cause)
 }
 
 pub fn bad_cursor() -> Failure {
-    Failure::new(Kind::InvalidArgument, "BAD_CURSOR", "the page token is not one of this server")
+    Failure::new(
+        Kind::InvalidArgument,
+        "BAD_CURSOR",
+        "the page token is not one of this server",
+    )
 }
 
 pub fn no_such_route() -> Failure {
-    Failure::new(Kind::NotFound, "NO_SUCH_ROUTE", "there is nothing at this address")
+    Failure::new(
+        Kind::NotFound,
+        "NO_SUCH_ROUTE",
+        "there is nothing at this address",
+    )
 }

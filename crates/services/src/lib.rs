@@ -11,3 +11,5 @@ pub mod access;
 pub mod chats;
 pub mod identity;
 pub mod users;
+
+mod links;

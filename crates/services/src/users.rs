@@ -1,1 +1,134 @@
+//! What people see of each other: profiles, and how they are found.
+//!
+//! A user is made by `identity` in the same commit as the account; here it is read, changed and searched.
 
+mod memory;
+pub mod model;
+pub mod ports;
+pub mod rules;
+#[cfg(any(test, feature = "suites"))]
+pub mod suite;
+
+use std::sync::Arc;
+
+use tertulia_kit::clock::SharedClock;
+use tertulia_kit::error::Result;
+
+use crate::access::Caller;
+use crate::errors;
+use crate::ids::UserId;
+
+pub use model::*;
+pub use ports::*;
+
+/// How many people one search may give.
+const FOUND_MAX: usize = 50;
+/// How long the words of a search may be.
+const QUERY_CHARS_MAX: usize = 64;
+/// How many users are read from the store at once.
+const READ_AT_ONCE: usize = 100;
+
+/// The service.
+pub struct Users {
+    store: Arc<dyn ProfileStore>,
+    clock: SharedClock,
+}
+
+impl Users {
+    /// Reads and changes the profiles in `store`.
+    pub fn new(store: Arc<dyn ProfileStore>, clock: SharedClock) -> Self {
+        Users { store, clock }
+    }
+
+    /// The caller's own profile.
+    ///
+    /// # Errors
+    /// `USER_NOT_FOUND` when the account is gone, or the failure of the store.
+    pub async fn me(&self, caller: &Caller) -> Result<User> {
+        let found = self.store.by_ids(&[caller.user]).await?;
+        found.into_iter().next().ok_or_else(errors::user_not_found)
+    }
+
+    /// The users of these ids that exist, each once, in no order.
+    ///
+    /// # Errors
+    /// The failure of the store.
+    pub async fn by_ids(&self, ids: &[UserId]) -> Result<Vec<User>> {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut users = Vec::with_capacity(ids.len());
+        for some in ids.chunks(READ_AT_ONCE) {
+            users.extend(self.store.by_ids(some).await?);
+        }
+        Ok(users)
+    }
+
+    /// Whether there is such a user.
+    ///
+    /// # Errors
+    /// The failure of the store.
+    pub async fn exists(&self, user: UserId) -> Result<bool> {
+        Ok(!self.store.by_ids(&[user]).await?.is_empty())
+    }
+
+    /// Changes what is set of the caller's profile and gives the whole of it.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` with the fields that break a rule, `USER_NOT_FOUND` when the account is gone, or the
+    /// failure of the store.
+    pub async fn update(&self, caller: &Caller, change: ProfileChange) -> Result<User> {
+        let about = change.about.map(rules::about).transpose()?;
+        let display_name = change
+            .display_name
+            .as_deref()
+            .map(rules::display_name)
+            .transpose()?;
+        let now = self.me(caller).await?;
+        if display_name.is_none() && about.is_none() {
+            return Ok(now);
+        }
+        let shown = display_name.map(|display_name| Shown {
+            search_words: rules::search_words(&now.name, &display_name),
+            display_name,
+        });
+        let update = Update {
+            user: caller.user,
+            shown,
+            about,
+            at_ms: self.clock.now_ms(),
+        };
+        self.store
+            .update(update)
+            .await?
+            .ok_or_else(errors::user_not_found)
+    }
+
+    /// The people whose name, display name or a word of it begins with the query; the caller is left out.
+    /// Best first: who has exactly that name, names that begin with it, then the others; each by name.
+    ///
+    /// # Errors
+    /// `INVALID_REQUEST` for a query that is too long, or the failure of the store.
+    pub async fn search(&self, caller: &Caller, query: &str, limit: usize) -> Result<Found> {
+        if query.chars().count() > QUERY_CHARS_MAX {
+            return Err(errors::invalid_field(
+                "query",
+                "string.max_len",
+                "must have at most 64 characters",
+            ));
+        }
+        let limit = limit.clamp(1, FOUND_MAX);
+        let prefix = rules::folded(query.trim_start().trim_start_matches('@'));
+        if prefix.is_empty() {
+            return Ok(Found::default());
+        }
+        // One more than asked for tells whether there are more.
+        let mut users = self.store.search(&prefix, caller.user, limit + 1).await?;
+        let more = users.len() > limit;
+        users.truncate(limit);
+        Ok(Found { users, more })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,13 @@ impl Chat {
         pair.users()
     }
 
+    /// When something happened in it last, in milliseconds since 1970; without events, when it was opened.
+    pub fn active_at_ms(&self) -> i64 {
+        self.last_event
+            .as_ref()
+            .map_or(self.created_at_ms, |event| event.at_ms)
+    }
+
     /// Whether somebody is in it.
     pub fn has(&self, user: UserId) -> bool {
         self.members().contains(&user)

@@ -1,4 +1,4 @@
-//! What chats need: a store of logs, and somebody to tell what was committed.
+//! What chats need: a store of logs, somebody to tell what was committed, and an answer to who exists.
 
 use std::sync::Arc;
 
@@ -6,9 +6,12 @@ use async_trait::async_trait;
 use tertulia_kit::error::Result;
 
 use super::model::{
-    Chat, Epoch, Event, Fact, Message, Pair, Position, SendKey, Seq, UserEvent,
+    Chat, Epoch, Event, EventBody, Fact, Message, Pair, Position, SendKey, Seq, UserEvent,
 };
 use crate::ids::{ChatId, MessageId, UserId};
+
+/// For how long at least a [`SendKey`] is remembered.
+pub const SEND_KEYS_KEPT_MS: i64 = 7 * 24 * 3_600 * 1_000;
 
 /// Keeps the logs of chats and of users. The log is the truth: whatever else is told live is a hint.
 ///
@@ -57,13 +60,23 @@ pub trait ChatStore: Send + Sync + 'static {
     /// All chats of a user, in no order.
     async fn chats_of(&self, user: UserId) -> Result<Vec<Chat>>;
 
-    /// The chats of a user that moved after `since`, in no order, the head of the user's own log, and the
-    /// position that all of it is true for. Everything committed after `since` and up to that position is
-    /// covered. A position from the future of this store (it lost its tail, or the position was forged)
-    /// gives `None`.
+    /// The chats of a user that moved after `since` (were opened or got an event), in no order, the head of
+    /// the user's own log, and the position that all of it is true for. Everything committed after `since`
+    /// and up to that position is covered; what was committed later still may be in it or not. A position
+    /// from the future of this store (it lost its tail, or the position was forged) gives `None`.
     async fn moved_since(&self, user: UserId, since: Position) -> Result<Option<Moved>>;
 
-    /// The position now.
+    /// The events of these chats that were committed after `since`, each chat's up to the head that it has
+    /// here: of one chat oldest first and without holes, the chats in the order given. `None` when there are
+    /// more than `limit`. Costs what it gives, however long the logs are.
+    async fn events_since(
+        &self,
+        chats: &[Chat],
+        since: Position,
+        limit: usize,
+    ) -> Result<Option<Vec<Arc<Event>>>>;
+
+    /// The position now. It never goes back.
     async fn position(&self) -> Result<Position>;
 }
 
@@ -87,7 +100,24 @@ pub struct NewMessage {
 impl NewMessage {
     /// The message that it becomes.
     pub fn into_message(self) -> Message {
-        Message { id: self.id, text: self.text, key: self.key }
+        Message {
+            id: self.id,
+            text: self.text,
+            key: self.key,
+        }
+    }
+
+    /// What it gets when its key was used before, for `event`.
+    pub fn repeats(&self, event: &Event) -> Appended {
+        let EventBody::Message(message) = &event.body;
+        if event.chat != self.chat || message.text != self.text {
+            return Appended::Conflict;
+        }
+        Appended::Repeat(Receipt {
+            seq: event.seq,
+            id: message.id,
+            at_ms: event.at_ms,
+        })
     }
 }
 
@@ -124,6 +154,16 @@ pub struct Page<T> {
     pub head: Seq,
 }
 
+impl<T> Default for Page<T> {
+    /// Of an empty log.
+    fn default() -> Self {
+        Page {
+            events: Vec::new(),
+            head: 0,
+        }
+    }
+}
+
 /// What moved for a user.
 #[derive(Debug, Clone)]
 pub struct Moved {
@@ -135,9 +175,17 @@ pub struct Moved {
     pub position: Position,
 }
 
-/// Hears what was committed, from the store: after the commit, in the order of the commits, each batch
-/// after the answers to those who wrote it. It must not wait for long, because the writer waits for it.
+/// Hears what was committed, from the store: after the commit and in the order of the commits. Whether the
+/// writer's own answer comes before is not promised. It must not wait for long, because the store holds
+/// back further writes when much is untold.
 pub trait Committed: Send + Sync + 'static {
     /// These facts are on disk.
     fn committed(&self, facts: Vec<Fact>);
+}
+
+/// Answers who exists.
+#[async_trait]
+pub trait People: Send + Sync + 'static {
+    /// Whether there is such a user.
+    async fn exists(&self, user: UserId) -> Result<bool>;
 }

@@ -1,0 +1,34 @@
+//! The nouns of users.
+
+use crate::ids::UserId;
+
+/// A profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Whose.
+    pub id: UserId,
+    /// The unique name, in small letters.
+    pub name: String,
+    /// What others see.
+    pub display_name: String,
+    /// A few words about the user.
+    pub about: String,
+}
+
+/// What to change of a profile; what is not set stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct ProfileChange {
+    /// What others see.
+    pub display_name: Option<String>,
+    /// A few words; empty clears them.
+    pub about: Option<String>,
+}
+
+/// The people that a search found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Best first.
+    pub users: Vec<User>,
+    /// There are more than these.
+    pub more: bool,
+}
