@@ -1,0 +1,109 @@
+//! The end of the engine's journal after a power failure. The engine cuts off a last batch that is short,
+//! but refuses one that is long enough and has holes: pages reach a disk in any order until they are synced.
+//! Such a batch was never acknowledged, so it is cut off here.
+//!
+//! Only the very last batch can be torn like that, because each is synced before the next begins. A bad
+//! batch with a good one behind it is damage to what was acknowledged, and is left for people to look at.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+const START: u8 = 1;
+const ITEM: u8 = 2;
+const END: u8 = 3;
+const CLEAR: u8 = 4;
+const END_MARK: &[u8; 4] = b"FJL\x03";
+
+/// Cuts a torn last batch off the newest journal in `folder`; says whether there was one. Nobody may have
+/// the folder open.
+pub fn cut_torn_end(folder: &Path) -> io::Result<bool> {
+    let Some(path) = newest(folder)? else {
+        return Ok(false);
+    };
+    let bytes = fs::read(&path)?;
+    let mut good = 0;
+    while let Some(length) = batch(&bytes[good..]) {
+        good += length;
+    }
+    let rest = &bytes[good..];
+    let torn = rest.first() == Some(&START);
+    let good_behind = (1..rest.len()).any(|at| rest[at] == START && batch(&rest[at..]).is_some());
+    if !torn || good_behind {
+        return Ok(false);
+    }
+    let file = fs::OpenOptions::new().write(true).open(&path)?;
+    file.set_len(good as u64)?;
+    file.sync_all()?;
+    Ok(true)
+}
+
+fn newest(folder: &Path) -> io::Result<Option<PathBuf>> {
+    let mut newest = None;
+    for file in fs::read_dir(folder)? {
+        let path = file?.path();
+        if path.extension().is_none_or(|extension| extension != "jnl") {
+            continue;
+        }
+        let number = path
+            .file_stem()
+            .and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+        newest = newest.max(number.map(|number| (number, path)));
+    }
+    Ok(newest.map(|(_, path)| path))
+}
+
+/// How long the batch is that these bytes begin with; none when they begin with no whole and sound one.
+fn batch(bytes: &[u8]) -> Option<usize> {
+    let mut left = Left(bytes);
+    if left.byte()? != START {
+        return None;
+    }
+    let items = u32::from_le_bytes(left.take()?);
+    let _seqno: [u8; 8] = left.take()?;
+    let first = bytes.len() - left.0.len();
+    for _ in 0..items {
+        match left.byte()? {
+            ITEM => {
+                let _type_compression_table: [u8; 10] = left.take()?;
+                let key = u16::from_le_bytes(left.take()?);
+                let _value: [u8; 4] = left.take()?;
+                let value_here = u32::from_le_bytes(left.take()?);
+                left.skip(usize::from(key))?;
+                left.skip(usize::try_from(value_here).ok()?)?;
+            }
+            CLEAR => left.skip(8)?,
+            _ => return None,
+        }
+    }
+    let last = bytes.len() - left.0.len();
+    if left.byte()? != END {
+        return None;
+    }
+    let sum = u64::from_le_bytes(left.take()?);
+    let mark: [u8; 4] = left.take()?;
+    let sound = mark == *END_MARK && xxh3_64(&bytes[first..last]) == sum;
+    sound.then_some(bytes.len() - left.0.len())
+}
+
+/// What is left to be looked at.
+struct Left<'a>(&'a [u8]);
+
+impl Left<'_> {
+    fn byte(&mut self) -> Option<u8> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (first, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn skip(&mut self, bytes: usize) -> Option<()> {
+        self.0 = self.0.get(bytes..)?;
+        Some(())
+    }
+}

@@ -1,0 +1,357 @@
+//! What only this adapter promises, and what needs a look inside. Its word as a port is proved by the suite,
+//! in `tests/fjall.rs`.
+
+use std::sync::mpsc;
+
+use tempfile::TempDir;
+use tertulia_kit::clock::ManualClock;
+use tertulia_services::chats::{Receipt, SendKey};
+use tertulia_services::ids::MessageId;
+
+use super::*;
+
+const BEGIN_MS: i64 = 1_780_000_000_000;
+
+struct Nobody;
+
+impl Committed for Nobody {
+    fn committed(&self, _: Vec<Fact>) {}
+}
+
+struct Bench {
+    _folder: TempDir,
+    clock: Arc<ManualClock>,
+    log: Arc<ChatLog>,
+}
+
+impl Bench {
+    async fn new(options: Options) -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = ManualClock::at(BEGIN_MS);
+        let log = ChatLog::open(folder.path(), options, Arc::new(Nobody), clock.clone());
+        Bench {
+            log: log.await.unwrap(),
+            clock,
+            _folder: folder,
+        }
+    }
+
+    async fn chat(&self, other: i64) -> ChatId {
+        let pair = Pair::new(UserId(1), UserId(other)).unwrap();
+        self.log
+            .open_direct(pair, ChatId(other), BEGIN_MS)
+            .await
+            .unwrap()
+            .id
+    }
+
+    async fn say(&self, chat: ChatId, n: i64) -> Result<Receipt> {
+        match self.log.append(message(chat, n)).await? {
+            Appended::New(receipt) => Ok(receipt),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Stops the writer at its next commits; what comes back lets one commit go on for each thing sent,
+    /// and all of them when dropped. The receiver says when a commit has been reached.
+    fn hold_commits(&self) -> (mpsc::Sender<()>, tokio::sync::mpsc::UnboundedReceiver<()>) {
+        let (go, wait) = mpsc::channel();
+        let (reached, at) = tokio::sync::mpsc::unbounded_channel();
+        self.log.shared.faults.set(move || {
+            _ = reached.send(());
+            _ = wait.recv();
+            false
+        });
+        (go, at)
+    }
+}
+
+fn message(chat: ChatId, n: i64) -> NewMessage {
+    NewMessage {
+        chat,
+        sender: UserId(1),
+        id: MessageId(n),
+        key: SendKey {
+            device: "d".into(),
+            client_message_id: n.to_string(),
+        },
+        text: format!("text {n}"),
+        at_ms: BEGIN_MS + n,
+    }
+}
+
+fn reason<T: std::fmt::Debug>(result: Result<T>) -> &'static str {
+    result.unwrap_err().reason()
+}
+
+#[tokio::test]
+async fn after_a_failed_commit_nothing_of_it_is_there_and_the_next_one_goes_on() {
+    let bench = Bench::new(Options::default()).await;
+    let chat = bench.chat(2).await;
+    bench.say(chat, 1).await.unwrap();
+    let position = bench.log.position().await.unwrap();
+    bench.log.health().unwrap();
+
+    bench.log.shared.faults.set(|| true);
+    assert_eq!(reason(bench.say(chat, 2).await), "STORE_UNAVAILABLE");
+    let pair = Pair::new(UserId(1), UserId(3)).unwrap();
+    let opened = bench.log.open_direct(pair, ChatId(3), BEGIN_MS).await;
+    assert_eq!(reason(opened), "STORE_UNAVAILABLE");
+    assert_eq!(reason(bench.log.health()), "STORE_UNAVAILABLE");
+    // Reading goes on, and sees nothing of it.
+    assert_eq!(bench.log.chat(chat).await.unwrap().unwrap().head, 1);
+    assert_eq!(bench.log.chat(ChatId(3)).await.unwrap(), None);
+    assert_eq!(bench.log.position().await.unwrap(), position);
+
+    bench.log.shared.faults.set(|| false);
+    assert_eq!(bench.say(chat, 2).await.unwrap().seq, 2);
+    bench.log.health().unwrap();
+    let moved = bench
+        .log
+        .moved_since(UserId(1), position)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        moved
+            .chats
+            .iter()
+            .map(|chat| (chat.id, chat.head))
+            .collect::<Vec<_>>(),
+        [(chat, 2)]
+    );
+}
+
+#[tokio::test]
+async fn whoever_shares_a_failed_commit_is_told_so() {
+    let bench = Bench::new(Options::default()).await;
+    let chat = bench.chat(2).await;
+    let mut first = true;
+    let (go, wait) = mpsc::channel::<()>();
+    let (reached, mut at) = tokio::sync::mpsc::unbounded_channel();
+    bench.log.shared.faults.set(move || {
+        _ = reached.send(());
+        _ = wait.recv();
+        !std::mem::take(&mut first)
+    });
+    let one = bench.say(chat, 0);
+    let others = async {
+        at.recv().await.unwrap();
+        // While the first commit is held, these come together, a repeat among them.
+        let sends = [1, 2, 2].map(|n| bench.log.append(message(chat, n)));
+        let letting_go = async { drop(go) };
+        futures::future::join(futures::future::join_all(sends), letting_go)
+            .await
+            .0
+    };
+    let (one, others) = futures::future::join(one, others).await;
+    assert_eq!(one.unwrap().seq, 1);
+    assert!(
+        others
+            .into_iter()
+            .all(|other| reason(other) == "STORE_UNAVAILABLE")
+    );
+    assert_eq!(
+        bench
+            .log
+            .events_after(chat, 0, 10)
+            .await
+            .unwrap()
+            .events
+            .len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
+    let options = Options {
+        commit_queue_max: 3,
+        commit_batch_max: 1,
+        ..Options::default()
+    };
+    let bench = Bench::new(options).await;
+    let chat = bench.chat(2).await;
+    let (go, mut at) = bench.hold_commits();
+    let held = bench.say(chat, 0);
+    let rest = async {
+        at.recv().await.unwrap();
+        // Polled in order: three wait, the fourth does not.
+        let sends = (1..=4).map(|n| bench.log.append(message(chat, n)));
+        let letting_go = async { drop(go) };
+        futures::future::join(futures::future::join_all(sends), letting_go)
+            .await
+            .0
+    };
+    let (held, mut rest) = futures::future::join(held, rest).await;
+    assert_eq!(held.unwrap().seq, 1);
+    let refused = rest.pop().unwrap().unwrap_err();
+    assert_eq!(refused.reason(), "OVERLOADED");
+    let wait = refused.retry_after().unwrap().as_millis();
+    assert!((50..=200).contains(&wait), "{wait}");
+    assert!(
+        rest.into_iter()
+            .all(|sent| matches!(sent, Ok(Appended::New(_))))
+    );
+    assert_eq!(
+        bench
+            .log
+            .events_after(chat, 0, 10)
+            .await
+            .unwrap()
+            .events
+            .len(),
+        4
+    );
+    assert_eq!(bench.log.shared.queued_bytes.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn too_many_waiting_bytes_are_refused_too() {
+    let options = Options {
+        commit_bytes_max: 1_000,
+        ..Options::default()
+    };
+    let bench = Bench::new(options).await;
+    let chat = bench.chat(2).await;
+    let big = NewMessage {
+        text: "x".repeat(20_000),
+        ..message(chat, 1)
+    };
+    assert_eq!(reason(bench.log.append(big).await), "OVERLOADED");
+    bench.say(chat, 1).await.unwrap();
+    assert_eq!(bench.log.shared.queued_bytes.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn what_waits_goes_into_one_commit() {
+    let bench = Bench::new(Options::default()).await;
+    let chat = bench.chat(2).await;
+    let before = bench.log.position().await.unwrap();
+    let (go, mut at) = bench.hold_commits();
+    let held = bench.say(chat, 0);
+    let rest = async {
+        at.recv().await.unwrap();
+        let sends = (1..=100).map(|n| bench.log.append(message(chat, n)));
+        let letting_go = async { drop(go) };
+        futures::future::join(futures::future::join_all(sends), letting_go)
+            .await
+            .0
+    };
+    let (held, rest) = futures::future::join(held, rest).await;
+    assert_eq!(held.unwrap().seq, 1);
+    for (n, sent) in (2..).zip(rest) {
+        assert!(matches!(sent, Ok(Appended::New(receipt)) if receipt.seq == n));
+    }
+    assert_eq!(bench.log.position().await.unwrap().0, before.0 + 2);
+}
+
+#[tokio::test]
+async fn what_is_not_committed_is_not_seen() {
+    let bench = Bench::new(Options::default()).await;
+    let chat = bench.chat(2).await;
+    let position = bench.log.position().await.unwrap();
+    let (go, mut at) = bench.hold_commits();
+    let sending = bench.say(chat, 1);
+    let looking = async {
+        at.recv().await.unwrap();
+        assert_eq!(bench.log.chat(chat).await.unwrap().unwrap().head, 0);
+        assert_eq!(bench.log.position().await.unwrap(), position);
+        let moved = bench
+            .log
+            .moved_since(UserId(1), position)
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(moved.chats.is_empty());
+        drop(go);
+    };
+    let (sent, ()) = futures::future::join(sending, looking).await;
+    assert_eq!(sent.unwrap().seq, 1);
+}
+
+#[tokio::test]
+async fn a_commit_that_does_not_end_is_told() {
+    let bench = Bench::new(Options::default()).await;
+    let chat = bench.chat(2).await;
+    let (go, mut at) = bench.hold_commits();
+    let sending = bench.say(chat, 1);
+    let looking = async {
+        at.recv().await.unwrap();
+        bench.log.health().unwrap();
+        bench.clock.advance_ms(10_001);
+        assert_eq!(reason(bench.log.health()), "STORE_UNAVAILABLE");
+        drop(go);
+    };
+    futures::future::join(sending, looking).await.0.unwrap();
+    bench.log.health().unwrap();
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_is_told_and_nobody_waits_for_it() {
+    let bench = Bench::new(Options::default()).await;
+    let chat = bench.chat(2).await;
+    bench.log.shared.faults.set(|| panic!("a test wants it"));
+    assert_eq!(reason(bench.say(chat, 1).await), "STORE_UNAVAILABLE");
+    bench.log.close().await;
+    assert_eq!(reason(bench.log.health()), "STORE_UNAVAILABLE");
+    assert_eq!(reason(bench.say(chat, 1).await), "STORE_UNAVAILABLE");
+    assert_eq!(bench.log.chat(chat).await.unwrap().unwrap().head, 0);
+}
+
+#[tokio::test]
+async fn closing_finishes_what_waits_and_reading_goes_on() {
+    let bench = Bench::new(Options::default()).await;
+    let chat = bench.chat(2).await;
+    let (go, mut at) = bench.hold_commits();
+    let sends = futures::future::join_all((0..10).map(|n| bench.say(chat, n)));
+    let closing = async {
+        at.recv().await.unwrap();
+        drop(go);
+        bench.log.close().await;
+    };
+    let (sent, ()) = futures::future::join(sends, closing).await;
+    assert!(sent.iter().all(Result::is_ok));
+    assert_eq!(
+        bench
+            .log
+            .events_after(chat, 0, 100)
+            .await
+            .unwrap()
+            .events
+            .len(),
+        10
+    );
+    assert_eq!(reason(bench.say(chat, 11).await), "STORE_UNAVAILABLE");
+}
+
+#[tokio::test]
+async fn what_moved_is_the_same_with_and_without_the_memory_of_recent_moves() {
+    let bench = Bench::new(Options::default()).await;
+    let mut marks = vec![bench.log.position().await.unwrap()];
+    for round in 0..6 {
+        for other in 2..20 {
+            let chat = bench.chat(other).await;
+            if (other + round) % 3 == 0 {
+                bench.say(chat, round * 100 + other).await.unwrap();
+            }
+        }
+        marks.push(bench.log.position().await.unwrap());
+    }
+    for since in marks {
+        for user in [1, 2, 5, 99].map(UserId) {
+            let quick = bench.log.moved_since(user, since).await.unwrap().unwrap();
+            let forgotten = Recent::after(u64::MAX, 0);
+            let recent = std::mem::replace(&mut *bench.log.shared.recent.lock(), forgotten);
+            let slow = bench.log.moved_since(user, since).await.unwrap().unwrap();
+            *bench.log.shared.recent.lock() = recent;
+            let ids = |moved: &Moved| {
+                let mut ids: Vec<_> = moved.chats.iter().map(|c| (c.id, c.head)).collect();
+                ids.sort_unstable();
+                ids
+            };
+            assert_eq!(ids(&quick), ids(&slow));
+            assert_eq!(quick.own_head, slow.own_head);
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! The logs on fjall keep the word of their port, also over restarts and torn files.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+use tertulia_kit::clock::{ManualClock, SharedClock};
+use tertulia_services::chats::suite::Place;
+use tertulia_services::chats::{
+    Appended, ChatStore, Committed, Fact, NewMessage, Pair, Position, SendKey,
+};
+use tertulia_services::ids::{ChatId, MessageId, UserId};
+use tertulia_store::fjall::{ChatLog, CrashPoint, Options};
+
+/// A folder on disk.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        Folder(tempfile::tempdir().unwrap())
+    }
+}
+
+#[async_trait]
+impl Place for Folder {
+    async fn open(&self, committed: Arc<dyn Committed>, clock: SharedClock) -> Arc<dyn ChatStore> {
+        ChatLog::open(self.0.path(), Options::default(), committed, clock)
+            .await
+            .unwrap()
+    }
+}
+
+mod with_defaults {
+    use super::Folder;
+    tertulia_services::chat_store_suite!(Folder::new());
+}
+
+/// As little of everything as possible: every bound is met all the time.
+mod with_the_least {
+    use super::*;
+
+    struct Small(Folder);
+
+    #[async_trait]
+    impl Place for Small {
+        async fn open(
+            &self,
+            committed: Arc<dyn Committed>,
+            clock: SharedClock,
+        ) -> Arc<dyn ChatStore> {
+            let options = Options {
+                commit_batch_max: 3,
+                cache_mib: 0,
+                ..Options::default()
+            };
+            ChatLog::open(self.0.0.path(), options, committed, clock)
+                .await
+                .unwrap()
+        }
+    }
+
+    tertulia_services::chat_store_suite!(Small(Folder::new()));
+}
+
+const BEGIN_MS: i64 = 1_780_000_000_000;
+
+struct Nobody;
+
+impl Committed for Nobody {
+    fn committed(&self, _: Vec<Fact>) {}
+}
+
+async fn open(folder: &Path) -> Arc<ChatLog> {
+    let clock = ManualClock::at(BEGIN_MS);
+    ChatLog::open(folder, Options::default(), Arc::new(Nobody), clock)
+        .await
+        .unwrap()
+}
+
+fn message(chat: ChatId, n: i64) -> NewMessage {
+    NewMessage {
+        chat,
+        sender: UserId(1),
+        id: MessageId(n),
+        key: SendKey {
+            device: "d".into(),
+            client_message_id: n.to_string(),
+        },
+        text: format!("the text of message {n}"),
+        at_ms: BEGIN_MS + n,
+    }
+}
+
+#[tokio::test]
+async fn two_folders_have_two_epochs() {
+    let (one, two) = (Folder::new(), Folder::new());
+    assert_ne!(
+        open(one.0.path()).await.epoch(),
+        open(two.0.path()).await.epoch()
+    );
+}
+
+#[tokio::test]
+async fn a_folder_has_one_owner() {
+    let folder = Folder::new();
+    let _owner = open(folder.0.path()).await;
+    let clock = ManualClock::at(BEGIN_MS);
+    let second = ChatLog::open(folder.0.path(), Options::default(), Arc::new(Nobody), clock).await;
+    assert_eq!(second.err().unwrap().reason(), "STORE_UNAVAILABLE");
+}
+
+#[tokio::test]
+async fn logs_of_a_newer_format_are_not_touched() {
+    let folder = Folder::new();
+    drop(open(folder.0.path()).await);
+    {
+        let db = fjall::Database::builder(folder.0.path()).open().unwrap();
+        let meta = db
+            .keyspace("meta", fjall::KeyspaceCreateOptions::default)
+            .unwrap();
+        meta.insert("format", 2_u32.to_be_bytes()).unwrap();
+    }
+    let clock = ManualClock::at(BEGIN_MS);
+    let opened = ChatLog::open(folder.0.path(), Options::default(), Arc::new(Nobody), clock).await;
+    let why = opened.err().unwrap().cause_chain().unwrap();
+    assert_eq!(
+        why,
+        "the logs are of format 2, and this program knows formats up to 1"
+    );
+}
+
+/// Where the journal is that is written now, and where its last byte is that is not zero: the engine makes
+/// the file long before it fills it.
+fn newest_journal(folder: &Path) -> (PathBuf, u64) {
+    let files = fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path());
+    let journals = files.filter(|path| path.extension().is_some_and(|e| e == "jnl"));
+    let number = |path: &PathBuf| {
+        path.file_stem()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+    };
+    let newest = journals.max_by_key(number).unwrap();
+    let bytes = fs::read(&newest).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1;
+    (newest, end)
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        let to = to.join(file.file_name());
+        if file.file_type().unwrap().is_dir() {
+            copy_folder(&file.path(), &to);
+        } else {
+            fs::copy(file.path(), to).unwrap();
+        }
+    }
+}
+
+/// What is left of a store whose last bytes were lost: a beginning of every log, and a whole one.
+async fn is_a_gapless_prefix(folder: &Path, written: i64) -> (i64, Position) {
+    let log = open(folder).await;
+    let position = log.position().await.unwrap();
+    let chats = log.chats_of(UserId(1)).await.unwrap();
+    let own = log.user_events_after(UserId(1), 0, 100).await.unwrap();
+    assert_eq!(own.head, chats.len() as i64);
+    assert_eq!(own.events.len(), chats.len());
+    let Some(chat) = chats.first() else {
+        return (0, position);
+    };
+    let page = log.events_after(chat.id, 0, usize::MAX).await.unwrap();
+    assert_eq!(page.head, chat.head);
+    assert!(page.head <= written);
+    for (n, event) in (1..).zip(&page.events) {
+        assert_eq!((event.seq, event.at_ms), (n, BEGIN_MS + n));
+    }
+    // It goes on, and what was lost can be sent again while what is there is known.
+    for n in 1..=written {
+        match log.append(message(chat.id, n)).await.unwrap() {
+            Appended::Repeat(receipt) if n <= page.head => assert_eq!(receipt.seq, n),
+            Appended::New(receipt) if n > page.head => assert_eq!(receipt.seq, n),
+            other => panic!("{n} of {}: {other:?}", page.head),
+        }
+    }
+    (page.head, position)
+}
+
+#[tokio::test]
+async fn a_torn_journal_leaves_a_gapless_prefix() {
+    const WRITTEN: i64 = 30;
+    let folder = Folder::new();
+    let log = open(folder.0.path()).await;
+    let pair = Pair::new(UserId(1), UserId(2)).unwrap();
+    let chat = log.open_direct(pair, ChatId(5), BEGIN_MS).await.unwrap().id;
+    for n in 1..=WRITTEN {
+        log.append(message(chat, n)).await.unwrap();
+    }
+    let whole = log.position().await.unwrap();
+    // While the store runs, as a crash would find it.
+    let crashed = Folder::new();
+    copy_folder(folder.0.path(), crashed.0.path());
+    drop(log);
+
+    let (_, end) = newest_journal(crashed.0.path());
+    let mut heads = Vec::new();
+    for lost in [0, 1, 9, 47, 151, 700, 4_000] {
+        for zeros in [false, true] {
+            let torn = Folder::new();
+            copy_folder(crashed.0.path(), torn.0.path());
+            let (journal, at) = newest_journal(torn.0.path());
+            assert_eq!(at, end);
+            let file = fs::OpenOptions::new().write(true).open(&journal).unwrap();
+            let length = file.metadata().unwrap().len();
+            file.set_len(end - lost).unwrap();
+            if zeros {
+                file.set_len(length).unwrap();
+            }
+            drop(file);
+            let (head, position) = is_a_gapless_prefix(torn.0.path(), WRITTEN).await;
+            assert!(position <= whole);
+            assert_eq!(position.0, whole.0 - (WRITTEN - head) as u64);
+            assert!(
+                if lost == 0 {
+                    head == WRITTEN
+                } else {
+                    head < WRITTEN
+                },
+                "lost {lost}"
+            );
+            heads.push(head);
+        }
+    }
+    assert!(heads.is_sorted_by(|a, b| a >= b), "{heads:?}");
+    assert!(
+        *heads.last().unwrap() > 0,
+        "the cuts were meant to leave something"
+    );
+
+    // Pages reach a disk in any order: the end of the last batch is there, and something before it is not.
+    let (journal, _) = newest_journal(crashed.0.path());
+    let bytes = fs::read(journal).unwrap();
+    let hole_at = |n: i64| {
+        let text = message(chat, n).text;
+        bytes
+            .windows(text.len())
+            .rposition(|window| window == text.as_bytes())
+            .unwrap()
+    };
+    let with_hole = |at: usize| {
+        let torn = Folder::new();
+        copy_folder(crashed.0.path(), torn.0.path());
+        let mut bytes = bytes.clone();
+        bytes[at..at + 10].fill(0);
+        fs::write(newest_journal(torn.0.path()).0, bytes).unwrap();
+        torn
+    };
+    let torn = with_hole(hole_at(WRITTEN));
+    assert_eq!(
+        is_a_gapless_prefix(torn.0.path(), WRITTEN).await.0,
+        WRITTEN - 1
+    );
+    // A hole in what was acknowledged is not mended by forgetting it.
+    let damaged = with_hole(hole_at(WRITTEN - 3));
+    let clock = ManualClock::at(BEGIN_MS);
+    let opened = ChatLog::open(
+        damaged.0.path(),
+        Options::default(),
+        Arc::new(Nobody),
+        clock,
+    )
+    .await;
+    assert_eq!(opened.err().unwrap().reason(), "STORE_UNAVAILABLE");
+}
+
+const CRASH_FOLDER: &str = "TERTULIA_TEST_CRASH_FOLDER";
+const CRASH_AT: &str = "TERTULIA_TEST_CRASH_AT";
+/// How many messages go well before the crash.
+const BEFORE_CRASH: i64 = 4;
+const POINTS: [CrashPoint; 3] = [
+    CrashPoint::BeforeCommit,
+    CrashPoint::AfterCommitBeforeAck,
+    CrashPoint::AfterAckBeforePublish,
+];
+
+/// Says on the standard output what it hears.
+struct Aloud;
+
+impl Committed for Aloud {
+    fn committed(&self, facts: Vec<Fact>) {
+        for fact in facts {
+            if let Fact::Event { event, .. } = fact {
+                println!("told {}", event.seq);
+            }
+        }
+    }
+}
+
+/// The process that crashes in the test below; alone it does nothing.
+#[tokio::test]
+#[ignore = "it is run by a_crash_loses_nothing_that_was_acknowledged"]
+async fn the_process_that_crashes() {
+    let Some(folder) = std::env::var_os(CRASH_FOLDER) else {
+        return;
+    };
+    let point = std::env::var_os(CRASH_AT).unwrap().into_string().unwrap();
+    let options = Options {
+        crash_at: Some(POINTS[point.parse::<usize>().unwrap()]),
+        crash_after: BEFORE_CRASH as u64,
+        ..Options::default()
+    };
+    let clock = ManualClock::at(BEGIN_MS);
+    let log = ChatLog::open(Path::new(&folder), options, Arc::new(Aloud), clock)
+        .await
+        .unwrap();
+    let pair = Pair::new(UserId(1), UserId(2)).unwrap();
+    let chat = log.open_direct(pair, ChatId(5), BEGIN_MS).await.unwrap().id;
+    for n in 1.. {
+        log.append(message(chat, n)).await.unwrap();
+        println!("acked {n}");
+    }
+}
+
+#[tokio::test]
+async fn a_crash_loses_nothing_that_was_acknowledged() {
+    for (index, point) in POINTS.into_iter().enumerate() {
+        let folder = Folder::new();
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "the_process_that_crashes",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env(CRASH_FOLDER, folder.0.path())
+            .env(CRASH_AT, index.to_string())
+            .output()
+            .unwrap();
+        assert_eq!(
+            output.status.code(),
+            None,
+            "it was to be aborted: {output:?}"
+        );
+        let output = String::from_utf8(output.stdout).unwrap();
+        // The name of the test stands before the first line.
+        let last = |word: &str| {
+            let after = output.rsplit_once(word).unwrap().1;
+            after
+                .split_ascii_whitespace()
+                .next()
+                .unwrap()
+                .parse::<i64>()
+                .unwrap()
+        };
+        let (acked, told) = (last("acked "), last("told "));
+        let (expect_acked, expect_head) = match point {
+            CrashPoint::BeforeCommit => (BEFORE_CRASH, BEFORE_CRASH),
+            CrashPoint::AfterCommitBeforeAck => (BEFORE_CRASH, BEFORE_CRASH + 1),
+            CrashPoint::AfterAckBeforePublish => (BEFORE_CRASH + 1, BEFORE_CRASH + 1),
+        };
+        assert_eq!(acked, expect_acked, "{point:?}");
+        assert!(told <= BEFORE_CRASH, "{point:?}");
+        let (head, _) = is_a_gapless_prefix(folder.0.path(), BEFORE_CRASH + 3).await;
+        assert_eq!(head, expect_head, "{point:?}");
+    }
+}
