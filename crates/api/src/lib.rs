@@ -1,1 +1,16 @@
+//! How Tertulia is reached. A transport is an adapter that feeds the [`gate`]; no handler knows which one
+//! called.
+//!
+//! ```text
+//!   HTTP: Connect, gRPC, gRPC-Web ──┐
+//!   live: WebSocket, gRPC stream ───┼─> gate ─> rpc handlers ─> services
+//!   in process ─────────────────────┘
+//! ```
 
+pub mod error;
+
+pub mod convert;
+pub mod gate;
+pub mod http;
+pub mod live;
+pub mod rpc;

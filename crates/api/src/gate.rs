@@ -1,0 +1,447 @@
+//! The gate that every call goes through, on whatever transport it came: the caller is known, its budget is
+//! charged, the row of the method is obeyed, the deadline holds, a panic stays one call, and the error that
+//! goes out is one of the catalogue.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use connectrpc::codec::CodecFormat;
+use connectrpc::dispatcher::{MethodDescriptor, RequestStream, StreamingResult, UnaryResult};
+use connectrpc::{
+    ConnectError, Dispatcher, EncodedResponse, MethodKind, Payload, RequestContext, Router,
+};
+use futures::future::BoxFuture;
+use http::{HeaderName, HeaderValue};
+use tertulia_kit::clock::SharedClock;
+use tertulia_kit::error::Result;
+use tertulia_kit::lifecycle;
+use tertulia_kit::limit::Budgets;
+use tertulia_kit::telemetry::Context;
+use tertulia_proto::{self as proto, Method};
+use tertulia_services::access::{Authorizer, Caller, Member, Permit, Rule};
+use tertulia_services::errors;
+use tertulia_services::identity::Identity;
+use tertulia_services::ids::{ChatId, LoginId};
+use tracing::Instrument as _;
+
+use crate::error::{finish, raise};
+
+/// The header that carries the id of a request, both ways.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What the gate needs.
+pub struct Parts {
+    /// Knows who holds a token.
+    pub identity: Arc<Identity>,
+    /// Decides.
+    pub authorizer: Authorizer,
+    /// How much a login may do; none: as much as it likes.
+    pub login_budget: Option<Budgets<LoginId>>,
+    /// How much an address may do without being signed in; none: as much as it likes.
+    pub address_budget: Option<Budgets<IpAddr>>,
+    /// For the expiry of live callers.
+    pub clock: SharedClock,
+    /// The longest that a call may take.
+    pub call_timeout: Duration,
+}
+
+/// A dispatcher in front of the handlers.
+#[derive(Clone)]
+pub struct Gate {
+    parts: Arc<Parts>,
+    router: Arc<Router>,
+}
+
+/// The address that a request came from, put into the extensions by the HTTP layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+/// What the gate found out about a call, for its handler.
+#[derive(Clone)]
+pub struct Admission {
+    parts: Arc<Parts>,
+    method: &'static Method,
+    caller: Option<Caller>,
+}
+
+impl Admission {
+    /// The admission of the call that `ctx` belongs to.
+    ///
+    /// # Errors
+    /// When the call did not come through the gate.
+    pub fn of(ctx: &RequestContext) -> Result<&Admission, ConnectError> {
+        let admission = ctx.extensions().get::<Admission>();
+        admission.ok_or_else(|| raise(errors::internal("a call passed by the gate")))
+    }
+
+    /// The signed-in caller of a method that concerns no object.
+    pub async fn user(&self) -> Result<Caller, ConnectError> {
+        match self.permit(None).await? {
+            Permit::User(caller) => Ok(caller),
+            _ => Err(raise(errors::internal(
+                "the method's row asks for another permit",
+            ))),
+        }
+    }
+
+    /// The caller as a member of the chat that the request names.
+    pub async fn member(&self, chat: i64) -> Result<Member, ConnectError> {
+        match self.permit(Some(chat)).await? {
+            Permit::Member(member) => Ok(member),
+            _ => Err(raise(errors::internal(
+                "the method's row asks for another permit",
+            ))),
+        }
+    }
+
+    /// The one place that asks the authorizer.
+    async fn permit(&self, object: Option<i64>) -> Result<Permit, ConnectError> {
+        let rule = match (self.method.caller, self.method.relation, object) {
+            (proto::Caller::Anyone, None, None) => Rule::Anyone,
+            (proto::Caller::User, None, None) => Rule::User,
+            (proto::Caller::User, Some(proto::Relation::ChatMember), Some(chat)) => {
+                Rule::ChatMember(ChatId(chat))
+            }
+            _ => return Err(raise(errors::internal("handler and access row disagree"))),
+        };
+        self.parts
+            .authorizer
+            .authorize(rule, self.caller.clone())
+            .await
+            .map_err(raise)
+    }
+}
+
+impl Gate {
+    /// A gate in front of `router`.
+    pub fn new(parts: Parts, router: Router) -> Self {
+        Gate {
+            parts: Arc::new(parts),
+            router: Arc::new(router),
+        }
+    }
+
+    /// Verifies an access token.
+    pub fn verify(&self, token: &str) -> Result<Caller> {
+        self.parts.identity.verify(token)
+    }
+
+    /// Calls a method for a caller that is known already, as the live session does.
+    ///
+    /// # Errors
+    /// With the catalogue entry inside.
+    pub async fn call(&self, call: LocalCall, caller: Caller) -> Result<Bytes, ConnectError> {
+        let LocalCall {
+            path,
+            body,
+            format,
+            context,
+            timeout,
+        } = call;
+        let Some(descriptor) = self.router.lookup(&path) else {
+            return Err(finish(
+                raise(errors::unknown_method()),
+                context.request_id.as_str(),
+                &path,
+            ));
+        };
+        if descriptor.kind != MethodKind::Unary {
+            return Err(finish(
+                raise(errors::wrong_transport()),
+                context.request_id.as_str(),
+                &path,
+            ));
+        }
+        let mut ctx = RequestContext::new(http::HeaderMap::new()).with_spec(descriptor.spec);
+        if !timeout.is_zero() {
+            ctx = ctx.with_deadline(Instant::now().checked_add(timeout));
+        }
+        ctx.extensions_mut().insert(context);
+        ctx.extensions_mut().insert(caller);
+        let answer = self
+            .answer(path, ctx, Payload::new(body, format), format)
+            .await?;
+        Ok(answer.body.into_contiguous())
+    }
+
+    async fn answer(
+        &self,
+        path: String,
+        mut ctx: RequestContext,
+        request: Payload,
+        format: CodecFormat,
+    ) -> Result<EncodedResponse, ConnectError> {
+        let context = context_of(&ctx);
+        let result = async {
+            self.admit(&path, &mut ctx, &context).map_err(raise)?;
+            if self.router.lookup(&path).is_none() {
+                return Err(raise(errors::unknown_method()));
+            }
+            let handler = self.router.call_unary(&path, ctx.clone(), request, format);
+            self.run(&ctx, handler).await
+        }
+        .instrument(context.span("call"))
+        .await;
+        result.map_err(|e| finish(e, context.request_id.as_str(), &path))
+    }
+
+    /// Everything before the handler.
+    fn admit(&self, path: &str, ctx: &mut RequestContext, context: &Context) -> Result<()> {
+        let Some(method) = proto::method(path) else {
+            // Health and reflection have no row: anyone, at the lowest price.
+            return self.charge(ctx, None, 1);
+        };
+        let caller = self.caller(ctx);
+        let caller = match method.caller {
+            proto::Caller::Anyone => caller.ok(),
+            proto::Caller::User => Some(caller?),
+        };
+        self.charge(ctx, caller.as_ref(), method.weight)?;
+        tracing::trace!(
+            request_id = context.request_id.as_str(),
+            method = path,
+            "a call was admitted"
+        );
+        let parts = Arc::clone(&self.parts);
+        ctx.extensions_mut().insert(Admission {
+            parts,
+            method,
+            caller,
+        });
+        Ok(())
+    }
+
+    fn caller(&self, ctx: &RequestContext) -> Result<Caller> {
+        if let Some(caller) = ctx.extensions().get::<Caller>() {
+            // A session was verified when it began; its time can be over since.
+            return match caller.expires_at_ms > self.parts.clock.now_ms() {
+                true => Ok(caller.clone()),
+                false => Err(errors::token_expired()),
+            };
+        }
+        let Some(header) = ctx.header(http::header::AUTHORIZATION) else {
+            return Err(errors::not_signed_in());
+        };
+        let token = header
+            .to_str()
+            .ok()
+            .and_then(bearer)
+            .ok_or_else(errors::bad_token)?;
+        self.parts.identity.verify(token)
+    }
+
+    /// Charges an address for opening a socket, which costs what the streaming call costs.
+    ///
+    /// # Errors
+    /// `TOO_MANY_REQUESTS`.
+    pub fn knock(&self, peer: IpAddr) -> Result<()> {
+        let weight = proto::method("tertulia.live.v1.LiveService/Connect").map_or(1, |m| m.weight);
+        let budget = self.parts.address_budget.as_ref();
+        let spent = budget.map_or(Ok(()), |b| b.spend(&network(peer), weight));
+        spent.map_err(errors::too_many_requests)
+    }
+
+    /// Charges a session for a frame that is not a call and makes work all the same.
+    ///
+    /// # Errors
+    /// `TOO_MANY_REQUESTS`.
+    pub fn charge_frame(&self, caller: &Caller, weight: u32) -> Result<()> {
+        let budget = self.parts.login_budget.as_ref();
+        let spent = budget.map_or(Ok(()), |b| b.spend(&caller.login, weight));
+        spent.map_err(errors::too_many_requests)
+    }
+
+    fn charge(&self, ctx: &RequestContext, caller: Option<&Caller>, weight: u32) -> Result<()> {
+        let spent = match (caller, ctx.extensions().get::<Peer>()) {
+            (Some(caller), _) => self
+                .parts
+                .login_budget
+                .as_ref()
+                .map(|b| b.spend(&caller.login, weight)),
+            (None, Some(peer)) => self
+                .parts
+                .address_budget
+                .as_ref()
+                .map(|b| b.spend(&network(peer.0), weight)),
+            // A caller in this process.
+            (None, None) => None,
+        };
+        spent.unwrap_or(Ok(())).map_err(errors::too_many_requests)
+    }
+
+    /// Opens a stream for who may. How long it lasts is between its two ends.
+    async fn open<T>(
+        self,
+        path: String,
+        mut ctx: RequestContext,
+        open: impl FnOnce(&Router, &str, RequestContext) -> BoxFuture<'static, Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        let context = context_of(&ctx);
+        let opened = match self.admit(&path, &mut ctx, &context) {
+            Ok(()) => open(&self.router, &path, ctx).await,
+            Err(failure) => Err(raise(failure)),
+        };
+        opened.map_err(|e| finish(e, context.request_id.as_str(), &path))
+    }
+
+    /// Runs a handler inside the deadline, apart from the rest of the node.
+    async fn run<T>(
+        &self,
+        ctx: &RequestContext,
+        handler: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        let most = self.parts.call_timeout;
+        let left = ctx.time_remaining().map_or(most, |left| left.min(most));
+        match tokio::time::timeout(left, lifecycle::catch(handler)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(panicked)) => Err(raise(errors::internal(panicked))),
+            Err(_) => Err(raise(errors::deadline())),
+        }
+    }
+}
+
+/// A call that does not come over HTTP.
+pub struct LocalCall {
+    /// `package.Service/Method`.
+    pub path: String,
+    /// The request.
+    pub body: Bytes,
+    /// Its form, and that of the answer.
+    pub format: CodecFormat,
+    /// Request id and trace.
+    pub context: Context,
+    /// How long the caller waits; zero: as long as the gate allows.
+    pub timeout: Duration,
+}
+
+impl Dispatcher for Gate {
+    fn lookup(&self, path: &str) -> Option<MethodDescriptor> {
+        // An unknown method is taken in, so that it is answered with a catalogue entry like all else.
+        self.router
+            .lookup(path)
+            .or(Some(MethodDescriptor::unary(false)))
+    }
+
+    fn call_unary(
+        &self,
+        path: &str,
+        mut ctx: RequestContext,
+        request: Payload,
+        format: CodecFormat,
+    ) -> UnaryResult {
+        let (gate, path) = (self.clone(), path.to_owned());
+        Box::pin(async move {
+            let context = context_of(&ctx);
+            ctx.extensions_mut().insert(context.clone());
+            let id = context.request_id.as_str();
+            match gate.answer(path, ctx, request, format).await {
+                Ok(answer) => Ok(answer.with_header(REQUEST_ID, id)),
+                Err(mut error) => {
+                    if let Ok(id) = HeaderValue::from_str(id) {
+                        error.response_headers_mut().insert(REQUEST_ID, id);
+                    }
+                    Err(error)
+                }
+            }
+        })
+    }
+
+    fn call_server_streaming(
+        &self,
+        path: &str,
+        ctx: RequestContext,
+        request: Bytes,
+        format: CodecFormat,
+    ) -> StreamingResult {
+        let open = move |router: &Router, path: &str, ctx| {
+            router.call_server_streaming(path, ctx, request, format)
+        };
+        Box::pin(self.clone().open(path.to_owned(), ctx, open))
+    }
+
+    fn call_client_streaming(
+        &self,
+        path: &str,
+        ctx: RequestContext,
+        requests: RequestStream,
+        format: CodecFormat,
+    ) -> UnaryResult {
+        let open = move |router: &Router, path: &str, ctx| {
+            router.call_client_streaming(path, ctx, requests, format)
+        };
+        Box::pin(self.clone().open(path.to_owned(), ctx, open))
+    }
+
+    fn call_bidi_streaming(
+        &self,
+        path: &str,
+        ctx: RequestContext,
+        requests: RequestStream,
+        format: CodecFormat,
+    ) -> StreamingResult {
+        let open = move |router: &Router, path: &str, ctx| {
+            router.call_bidi_streaming(path, ctx, requests, format)
+        };
+        Box::pin(self.clone().open(path.to_owned(), ctx, open))
+    }
+}
+
+/// Request id and trace: from the layer before, or from the headers, or new.
+fn context_of(ctx: &RequestContext) -> Context {
+    if let Some(context) = ctx.extensions().get::<Context>() {
+        return context.clone();
+    }
+    context_from(ctx.headers())
+}
+
+/// Request id and trace from HTTP headers; what is missing or malformed is made.
+pub fn context_from(headers: &http::HeaderMap) -> Context {
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+    Context::accept(text(REQUEST_ID.as_str()), text("traceparent"))
+}
+
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Whom an address stands for: with IPv6 one customer has a whole /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => IpAddr::V4(v4),
+            None => {
+                let s = v6.segments();
+                IpAddr::V6(Ipv6Addr::new(s[0], s[1], s[2], s[3], 0, 0, 0, 0))
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_ipv6_customer_is_one_address() {
+        let a: IpAddr = "2001:db8:1:2:3:4:5:6".parse().unwrap();
+        let b: IpAddr = "2001:db8:1:2:ffff::1".parse().unwrap();
+        assert_eq!(network(a), network(b));
+    }
+
+    #[test]
+    fn a_mapped_address_is_its_ipv4_address() {
+        let mapped: IpAddr = "::ffff:10.0.0.1".parse().unwrap();
+        assert_eq!(network(mapped), "10.0.0.1".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn only_bearer_tokens_are_tokens() {
+        assert_eq!(bearer("Bearer abc"), Some("abc"));
+        assert_eq!(bearer("Basic abc"), None);
+    }
+}

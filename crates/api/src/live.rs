@@ -1,0 +1,126 @@
+//! The live connection. A [`session`] is one connection, whatever carries it; the [`hub`] knows all of this
+//! node; the [`feed`] puts what was committed on the bus; [`socket`] and [`stream`] are the two carriers.
+
+pub mod close;
+pub mod feed;
+pub mod frames;
+pub mod hub;
+pub mod session;
+pub mod socket;
+pub mod stream;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tertulia_kit::clock::SharedClock;
+use tertulia_kit::error::Result;
+use tertulia_kit::lifecycle::Lifecycle;
+use tertulia_services::chats::Chats;
+use tertulia_services::errors;
+use tokio::sync::OnceCell;
+
+use crate::gate::Gate;
+use hub::Hub;
+
+/// When to come back to a node that is full.
+const FULL_WAIT: Duration = Duration::from_secs(5);
+
+/// The bounds of sessions, each with its unit.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The beat of heartbeats.
+    pub heartbeat: Duration,
+    /// How long the first frame may take.
+    pub hello_timeout: Duration,
+    /// The largest frame that is read.
+    pub frame_bytes_max: usize,
+    /// How many frames wait for a slow reader before they are dropped and it is told `behind`.
+    pub outbound_frames_max: usize,
+    /// How many bytes wait for a slow reader.
+    pub outbound_bytes_max: usize,
+    /// How many calls of one session are under way at once; more wait unread.
+    pub calls_in_flight_max: usize,
+    /// How many sessions one user may have on this node.
+    pub sessions_per_user_max: usize,
+    /// How many sessions this node takes.
+    pub sessions_max: usize,
+    /// Over how long the clients of a stopping node are asked to spread their return.
+    pub drain_spread: Duration,
+}
+
+/// What sessions stand on.
+pub struct Live {
+    /// The bounds.
+    pub options: Options,
+    /// All sessions of this node.
+    pub hub: Arc<Hub>,
+    /// For catching up and heartbeats.
+    pub chats: Arc<Chats>,
+    /// For the expiry of tokens.
+    pub clock: SharedClock,
+    /// Sessions are its tasks, and end when it stops.
+    pub lifecycle: Lifecycle,
+    /// Calls go through it. Set once, because its router holds this.
+    gate: OnceCell<Gate>,
+    open: AtomicUsize,
+}
+
+impl Live {
+    /// No session yet.
+    pub fn new(
+        options: Options,
+        hub: Arc<Hub>,
+        chats: Arc<Chats>,
+        clock: SharedClock,
+        lifecycle: Lifecycle,
+    ) -> Arc<Self> {
+        Arc::new(Live {
+            options,
+            hub,
+            chats,
+            clock,
+            lifecycle,
+            gate: OnceCell::new(),
+            open: AtomicUsize::new(0),
+        })
+    }
+
+    /// Ties the gate, once, before the first session.
+    pub fn set_gate(&self, gate: Gate) {
+        assert!(self.gate.set(gate).is_ok(), "the gate is tied once");
+    }
+
+    /// How many sessions are open.
+    pub fn sessions_open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    fn gate(&self) -> &Gate {
+        self.gate
+            .get()
+            .expect("the gate is tied before the doors open")
+    }
+
+    /// A place for one more session.
+    ///
+    /// # Errors
+    /// `OVERLOADED` when the node has as many as it takes.
+    fn enter(self: &Arc<Self>) -> Result<Place> {
+        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        let place = Place(Arc::clone(self));
+        match before < self.options.sessions_max {
+            true => Ok(place),
+            false => Err(errors::overloaded(FULL_WAIT)),
+        }
+    }
+}
+
+/// One session's place among `sessions_max`.
+pub struct Place(Arc<Live>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

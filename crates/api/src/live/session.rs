@@ -1,0 +1,527 @@
+//! One live connection, whatever carries it: hello, then frames both ways until one side ends it.
+//!
+//! The session's state lives in its task. What concerns its user waits in its [`Queue`]; calls run inside
+//! the task, so that two calls of one session begin in the order in which they came.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buffa_types::google::protobuf::Value;
+use bytes::Bytes;
+use connectrpc::codec::CodecFormat;
+use connectrpc::{ConnectError, ErrorCode};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
+use rand::Rng as _;
+use tertulia_kit::error::{Failure, Kind};
+use tertulia_kit::lifecycle;
+use tertulia_kit::telemetry::{Context, RequestId};
+use tertulia_proto::live::{self as wire, __buffa::oneof::call::Request, __buffa::oneof::reply};
+use tertulia_services::access::Caller;
+use tertulia_services::chats::{Missed, Position};
+use tertulia_services::errors;
+use tokio::time::{Instant, timeout};
+
+use super::close::{self, Close};
+use super::feed::{Frame, Log};
+use super::frames::{Inbound, Outbound};
+use super::hub::{Attached, Queue, Taken};
+use super::{Live, Place};
+use crate::convert;
+use crate::error::Sent;
+use crate::gate::{Gate, LocalCall};
+
+/// What carries the frames of a session.
+pub trait Wire: Send {
+    /// The next thing from the client. Cancel-safe.
+    fn recv(&mut self) -> impl Future<Output = Heard> + Send;
+
+    /// Puts a frame into the carrier's buffer.
+    fn feed(&mut self, frame: Out) -> impl Future<Output = Result<(), Gone>> + Send;
+
+    /// Sends what is in the buffer.
+    fn flush(&mut self) -> impl Future<Output = Result<(), Gone>> + Send;
+
+    /// Closes after everything that was fed.
+    fn close(&mut self, close: Close) -> impl Future<Output = ()> + Send;
+}
+
+/// What a carrier hears.
+pub enum Heard {
+    /// A frame.
+    Frame(Inbound),
+    /// A sign of life without content.
+    Sign,
+    /// Something that is no frame.
+    Bad(Failure),
+    /// A frame over the limit.
+    TooLarge,
+    /// The client has gone.
+    Gone,
+}
+
+/// What a carrier sends.
+pub enum Out {
+    /// A frame that others hear too.
+    Shared(Arc<Frame>),
+    /// A frame for this session.
+    Own(Outbound),
+}
+
+/// The client has gone.
+#[derive(Debug)]
+pub struct Gone;
+
+/// Why a session is over.
+enum End {
+    /// We close, for this reason, with these words.
+    Close(Close, String),
+    /// The client has gone.
+    Gone,
+}
+
+impl From<Gone> for End {
+    fn from(Gone: Gone) -> Self {
+        End::Gone
+    }
+}
+
+fn close(close: Close) -> End {
+    End::Close(close, close.reason.to_owned())
+}
+
+/// What the frames cost that make work without being calls.
+const CATCH_UP_WEIGHT: u32 = 5;
+const RENEW_WEIGHT: u32 = 2;
+
+/// How long the last words may take.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Runs a session to its end.
+pub async fn run<W: Wire>(live: Arc<Live>, mut wire: W, place: Place) {
+    let end = match begin(&live, &mut wire).await {
+        Ok(mut session) => {
+            let end = session.live_on(&mut wire).await;
+            // Nothing more comes into the queue while the last words are said.
+            drop(session);
+            end
+        }
+        Err(end) => end,
+    };
+    if let End::Close(close, words) = end {
+        let after_ms = match close {
+            close::DRAINING => {
+                rand::rng().random_range(0..=live.options.drain_spread.as_millis() as u32)
+            }
+            _ => 0,
+        };
+        let goodbye = wire::Goodbye {
+            code: close.code.into(),
+            reason: words,
+            come_back: close.come_back,
+            after_ms,
+            ..Default::default()
+        };
+        let last_words = async {
+            if wire.feed(Out::Own(goodbye.into())).await.is_ok() && wire.flush().await.is_ok() {
+                wire.close(close).await;
+            }
+        };
+        // A client that does not listen to the last words is left without them.
+        _ = timeout(GOODBYE_TIMEOUT, last_words).await;
+    }
+    drop(place);
+}
+
+/// Waits for the hello and answers it.
+async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Session, End> {
+    let stopping = live.lifecycle.told(lifecycle::Kind::Connection);
+    let hello = tokio::select! {
+        hello = timeout(live.options.hello_timeout, hello(wire)) => {
+            hello.map_err(|_| close(close::HELLO_TIMEOUT))??
+        }
+        () = stopping.cancelled() => return Err(close(close::DRAINING)),
+    };
+    let caller = live
+        .gate()
+        .verify(&hello.access_token)
+        .map_err(|f| refused(&f))?;
+    let attached = live
+        .hub
+        .attach(&caller)
+        .ok_or_else(|| close(close::TOO_MANY_SESSIONS))?;
+    // Attached first, read second: what is committed in between is in the queue, and the answer says how
+    // far it reaches, so that the queue gives out only what is behind it.
+    let missed = live
+        .chats
+        .missed(&caller, &hello.cursor)
+        .await
+        .map_err(unserved)?;
+    let mut session = Session {
+        live: Arc::clone(live),
+        caller,
+        attached,
+        covered: HashMap::new(),
+        position: missed.position,
+        calls: FuturesUnordered::new(),
+        heard_at: Instant::now(),
+        beat_at: Instant::now(),
+    };
+    session.cover(&missed);
+    session.beat_at = Instant::now() + session.first_beat();
+    let welcome = wire::Welcome {
+        session_id: RequestId::random().as_str().to_owned(),
+        user_id: session.caller.user.0,
+        heartbeat_ms: live.options.heartbeat.as_millis() as u32,
+        access_expires_at_ms: session.caller.expires_at_ms,
+        missed: convert::missed(&missed).into(),
+        ..Default::default()
+    };
+    session.write(wire, [Out::Own(welcome.into())]).await?;
+    Ok(session)
+}
+
+async fn hello<W: Wire>(wire: &mut W) -> Result<wire::Hello, End> {
+    loop {
+        match wire.recv().await {
+            Heard::Frame(Inbound::Hello(hello)) => return Ok(*hello),
+            Heard::Frame(_) => return Err(bad_frame("the first frame must be hello")),
+            Heard::Sign => {}
+            Heard::Bad(failure) => return Err(bad_frame(failure.words())),
+            Heard::TooLarge => return Err(close(close::FRAME_TOO_LARGE)),
+            Heard::Gone => return Err(End::Gone),
+        }
+    }
+}
+
+fn bad_frame(words: &str) -> End {
+    End::Close(close::BAD_FRAME, format!("bad_frame: {words}"))
+}
+
+/// Why a token does not open a session.
+fn refused(failure: &Failure) -> End {
+    match failure.reason() {
+        "TOKEN_EXPIRED" => close(close::TOKEN_EXPIRED),
+        "LOGIN_ENDED" => close(close::LOGIN_ENDED),
+        _ => close(close::NOT_SIGNED_IN),
+    }
+}
+
+/// The logs could not be read.
+fn unserved(failure: Failure) -> End {
+    let (reason, cause) = (failure.reason(), failure.cause_chain());
+    match failure.kind() {
+        Kind::Internal => tracing::error!(reason, cause, "a session could not be served"),
+        _ => tracing::warn!(reason, cause, "a session could not be served"),
+    }
+    close(close::INTERNAL)
+}
+
+struct Session {
+    live: Arc<Live>,
+    caller: Caller,
+    attached: Attached,
+    /// How far the newest answer reached, by log; frames up to there are not sent again.
+    covered: HashMap<Log, i64>,
+    /// How far the newest answer or heartbeat reached.
+    position: Position,
+    calls: FuturesUnordered<BoxFuture<'static, wire::Reply>>,
+    heard_at: Instant,
+    beat_at: Instant,
+}
+
+impl Session {
+    async fn live_on<W: Wire>(&mut self, wire: &mut W) -> End {
+        match self.serve(wire).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn serve<W: Wire>(&mut self, wire: &mut W) -> Result<std::convert::Infallible, End> {
+        let stopping = self.live.lifecycle.told(lifecycle::Kind::Connection);
+        let alarm = tokio::time::sleep_until(self.next_alarm());
+        tokio::pin!(alarm);
+        loop {
+            let room = self.calls.len() < self.live.options.calls_in_flight_max;
+            tokio::select! {
+                () = self.attached.queue().ready() => self.deliver(wire).await?,
+                Some(reply) = self.calls.next(), if !self.calls.is_empty() => {
+                    self.reply(wire, reply).await?;
+                }
+                heard = wire.recv(), if room => self.hear(wire, heard).await?,
+                () = &mut alarm => self.on_alarm(wire).await?,
+                () = stopping.cancelled() => {
+                    self.finish_calls(wire).await?;
+                    return Err(close(close::DRAINING));
+                }
+            }
+            let next = self.next_alarm();
+            if alarm.deadline() != next {
+                alarm.as_mut().reset(next);
+            }
+        }
+    }
+
+    /// Sends what waits in the queue.
+    async fn deliver<W: Wire>(&mut self, wire: &mut W) -> Result<(), End> {
+        match self.queue().take() {
+            Taken::Frames(frames) => {
+                let covered = std::mem::take(&mut self.covered);
+                let news = frames
+                    .into_iter()
+                    .filter(|f| covered.get(&f.log).is_none_or(|seq| f.seq > *seq))
+                    .map(Out::Shared);
+                let written = self.write(wire, news).await;
+                self.covered = covered;
+                written
+            }
+            Taken::Behind(dropped) => {
+                let behind = wire::Behind {
+                    dropped,
+                    ..Default::default()
+                };
+                self.write(wire, [Out::Own(behind.into())]).await
+            }
+            Taken::Ended => Err(close(close::LOGIN_ENDED)),
+        }
+    }
+
+    /// Sends an answer, with all others that are there by now.
+    async fn reply<W: Wire>(&mut self, wire: &mut W, first: wire::Reply) -> Result<(), End> {
+        let mut replies = vec![Out::Own(first.into())];
+        while let Some(Some(more)) = self.calls.next().now_or_never() {
+            replies.push(Out::Own(more.into()));
+        }
+        self.write(wire, replies).await
+    }
+
+    async fn finish_calls<W: Wire>(&mut self, wire: &mut W) -> Result<(), End> {
+        while let Some(reply) = self.calls.next().await {
+            self.reply(wire, reply).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what was heard, and whatever else has come by now.
+    async fn hear<W: Wire>(&mut self, wire: &mut W, first: Heard) -> Result<(), End> {
+        self.heard_at = Instant::now();
+        let mut next = Some(first);
+        while let Some(heard) = next {
+            match heard {
+                Heard::Frame(frame) => self.take_frame(wire, frame).await?,
+                Heard::Sign => {}
+                Heard::Bad(failure) => return Err(bad_frame(failure.words())),
+                Heard::TooLarge => return Err(close(close::FRAME_TOO_LARGE)),
+                Heard::Gone => return Err(End::Gone),
+            }
+            let room = self.calls.len() < self.live.options.calls_in_flight_max;
+            next = if room {
+                wire.recv().now_or_never()
+            } else {
+                None
+            };
+        }
+        Ok(())
+    }
+
+    async fn take_frame<W: Wire>(&mut self, wire: &mut W, frame: Inbound) -> Result<(), End> {
+        match frame {
+            Inbound::Call(call) => {
+                let gate = self.live.gate().clone();
+                self.calls
+                    .push(answer(gate, *call, self.caller.clone()).boxed());
+                Ok(())
+            }
+            Inbound::Alive(_) => Ok(()),
+            Inbound::CatchUp(request) => {
+                self.charge(CATCH_UP_WEIGHT)?;
+                self.queue().catch_up();
+                let missed = self.live.chats.missed(&self.caller, &request.cursor).await;
+                let missed = missed.map_err(unserved)?;
+                self.cover(&missed);
+                self.position = missed.position;
+                let caught_up = wire::CaughtUp {
+                    missed: convert::missed(&missed).into(),
+                    ..Default::default()
+                };
+                self.write(wire, [Out::Own(caught_up.into())]).await
+            }
+            Inbound::Renew(renew) => {
+                self.charge(RENEW_WEIGHT)?;
+                let caller = self
+                    .live
+                    .gate()
+                    .verify(&renew.access_token)
+                    .map_err(|f| refused(&f))?;
+                if (caller.user, caller.login) != (self.caller.user, self.caller.login) {
+                    return Err(close(close::NOT_SIGNED_IN));
+                }
+                let renewed = wire::Renewed {
+                    access_expires_at_ms: caller.expires_at_ms,
+                    ..Default::default()
+                };
+                self.caller = caller;
+                self.write(wire, [Out::Own(renewed.into())]).await
+            }
+            Inbound::Hello(_) => Err(bad_frame("hello was said before")),
+        }
+    }
+
+    async fn on_alarm<W: Wire>(&mut self, wire: &mut W) -> Result<(), End> {
+        if self.caller.expires_at_ms <= self.live.clock.now_ms() {
+            return Err(close(close::TOKEN_EXPIRED));
+        }
+        let now = Instant::now();
+        if now < self.beat_at {
+            return Ok(());
+        }
+        // A client answers every heartbeat, so two silent beats and some mean that nobody is there.
+        if now - self.heard_at > self.live.options.heartbeat * 5 / 2 {
+            return Err(close(close::IDLE));
+        }
+        self.beat_at = now + self.live.options.heartbeat;
+        let heartbeat = match self.live.chats.beat(&self.caller, self.position).await {
+            Ok(beat) => {
+                self.position = beat.position;
+                wire::Heartbeat {
+                    heads: beat
+                        .heads
+                        .into_iter()
+                        .map(|(chat, seq)| wire::Head {
+                            chat_id: chat.0,
+                            seq,
+                            ..Default::default()
+                        })
+                        .collect(),
+                    own_head: beat.own_head,
+                    cursor: beat.cursor,
+                    ..Default::default()
+                }
+            }
+            Err(failure) => {
+                // The beat goes on without heads: the client keeps the cursor that it has.
+                tracing::warn!(
+                    reason = failure.reason(),
+                    cause = failure.cause_chain(),
+                    "no heads"
+                );
+                wire::Heartbeat::default()
+            }
+        };
+        // What was published long ago is not repeated now; if it is, the client drops it by its number.
+        self.covered = HashMap::new();
+        self.write(wire, [Out::Own(heartbeat.into())]).await
+    }
+
+    /// Writes frames in one go. A client that takes nothing for a whole beat is too slow.
+    async fn write<W: Wire>(
+        &mut self,
+        wire: &mut W,
+        frames: impl IntoIterator<Item = Out>,
+    ) -> Result<(), End> {
+        let writing = async {
+            for frame in frames {
+                wire.feed(frame).await?;
+            }
+            wire.flush().await
+        };
+        match timeout(self.live.options.heartbeat, writing).await {
+            Ok(written) => Ok(written?),
+            Err(_) => Err(close(close::SLOW_READER)),
+        }
+    }
+
+    fn charge(&self, weight: u32) -> Result<(), End> {
+        let charged = self.live.gate().charge_frame(&self.caller, weight);
+        charged.map_err(|_| close(close::RATE_LIMITED))
+    }
+
+    fn cover(&mut self, missed: &Missed) {
+        self.covered = missed
+            .heads
+            .iter()
+            .map(|(chat, seq)| (Log::Chat(*chat), *seq))
+            .collect();
+        self.covered.insert(Log::Own, missed.own_head);
+    }
+
+    fn queue(&self) -> &Queue {
+        self.attached.queue()
+    }
+
+    /// Spread, so that sessions that began together do not beat together.
+    fn first_beat(&self) -> Duration {
+        self.live
+            .options
+            .heartbeat
+            .mul_f64(rand::rng().random_range(0.5..1.0))
+    }
+
+    fn next_alarm(&self) -> Instant {
+        let left_ms = self
+            .caller
+            .expires_at_ms
+            .saturating_sub(self.live.clock.now_ms())
+            .max(0);
+        let expiry = Duration::from_millis(left_ms as u64);
+        if expiry > self.live.options.heartbeat * 2 {
+            return self.beat_at;
+        }
+        self.beat_at.min(Instant::now() + expiry)
+    }
+}
+
+/// Calls a method and makes the frame of its answer.
+async fn answer(gate: Gate, call: wire::Call, caller: Caller) -> wire::Reply {
+    let call_id = call.call_id;
+    let context = Context::accept(Some(&call.request_id), Some(&call.traceparent));
+    let request_id = context.request_id.as_str().to_owned();
+    let (format, body) = match call.request {
+        Some(Request::Json(value)) => (
+            CodecFormat::Json,
+            serde_json::to_vec(&value)
+                .map(Bytes::from)
+                .unwrap_or_default(),
+        ),
+        Some(Request::Proto(bytes)) => (CodecFormat::Proto, Bytes::from(bytes)),
+        None => (CodecFormat::Proto, Bytes::new()),
+    };
+    let local = LocalCall {
+        path: call.method,
+        body,
+        format,
+        context,
+        timeout: Duration::from_millis(call.timeout_ms.into()),
+    };
+    let result: reply::Result = match gate.call(local, caller).await {
+        Ok(bytes) if format == CodecFormat::Json => match serde_json::from_slice::<Value>(&bytes) {
+            Ok(value) => reply::Result::Json(Box::new(value)),
+            Err(e) => failed(crate::error::send(&errors::internal(e), &request_id)),
+        },
+        Ok(bytes) => reply::Result::Proto(bytes.into()),
+        Err(error) => failed(error),
+    };
+    wire::Reply {
+        call_id,
+        result: Some(result),
+        request_id,
+        ..Default::default()
+    }
+}
+
+fn failed(error: ConnectError) -> reply::Result {
+    let failure = error
+        .source_arc()
+        .and_then(|source| source.downcast_ref::<Sent>().map(|sent| sent.0.clone()));
+    let code: ErrorCode = error.code;
+    reply::Result::Error(Box::new(wire::CallError {
+        code: code.as_str().to_owned(),
+        message: error.message.unwrap_or_default(),
+        failure: failure.into(),
+        ..Default::default()
+    }))
+}
