@@ -1,1 +1,43 @@
+//! The Rust SDK of Tertulia.
+//!
+//! A [`Client`] is one account on one device. It keeps what it knows in a [`store`], sends what is written
+//! through a durable [`outbox`], holds a live connection and repairs what was lost on it, so that what it
+//! shows is the log of each chat: in order, each message once, without holes.
+//!
+//! ```no_run
+//! # async fn talk() -> Result<(), tertulia_client::Error> {
+//! let client = tertulia_client::Client::builder("http://127.0.0.1:8080").folder("profile").build()?;
+//! client.sign_in("ana", "a long enough password").await?;
+//! client.start();
+//! let bo = client.search("bo", 1).await?.users.remove(0);
+//! let chat = client.open_direct(bo.user_id).await?;
+//! client.send(chat.chat_id, "hello").await?;
+//! # Ok(()) }
+//! ```
 
+#![forbid(unsafe_code)]
+
+mod backoff;
+mod client;
+mod core;
+pub mod error;
+pub mod http;
+pub mod outbox;
+pub mod ranges;
+mod session;
+pub mod socket;
+pub mod store;
+mod time;
+pub mod timeline;
+
+pub use client::{Builder, Client, PAGE_EVENTS_MAX, TEXT_CHARS_MAX};
+pub use core::{Change, ChatView, Connection, Observer, Options, Seen};
+pub use error::{Error, Result};
+pub use outbox::{Entry, State};
+
+/// Ids as the contract has them.
+pub type ChatId = i64;
+/// Ids as the contract has them.
+pub type UserId = i64;
+
+pub use tertulia_proto as proto;

@@ -1,0 +1,394 @@
+//! Load, made by the same binary that takes it: `tertulia load direct`, `idle`, and the benchmark behind
+//! `make bench`. What it prints is measured, and what it measures it also checks: a lost, repeated or
+//! disordered message is a failure, not a footnote.
+//!
+//! It shares the machine with the server, so it does little for each message: one thread, one buffer,
+//! frames encoded once and patched ([`template`]), and everything of one turn written at once ([`socket`]).
+
+mod bench;
+mod child;
+mod direct;
+mod frame;
+mod idle;
+mod people;
+mod proc;
+mod progress;
+mod report;
+mod socket;
+mod template;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use people::Server;
+use proc::Process;
+use report::{Readable, milliseconds, percent_of_a_core, quantiles};
+
+/// Puts load on a server and measures what it does.
+#[derive(Debug, Args)]
+pub struct Load {
+    #[command(subcommand)]
+    command: LoadCommand,
+}
+
+/// The kinds of load.
+#[derive(Debug, Subcommand)]
+pub enum LoadCommand {
+    /// Pairs of people write to each other; every message is checked to come once and in order.
+    Direct(Direct),
+    /// Sessions that only rest.
+    Idle(Idle),
+    /// Starts servers of its own and measures every published figure.
+    Bench(Bench),
+}
+
+/// Pairs of people who write to each other.
+#[derive(Debug, Args)]
+pub struct Direct {
+    /// The server, such as http://127.0.0.1:8080. Its limits should be off: all load comes from one address.
+    #[arg(long)]
+    url: String,
+    /// How many pairs.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pairs: u32,
+    /// How many messages of one sender are unanswered at most.
+    #[arg(long, value_name = "W", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    in_flight: u32,
+    /// Messages a second of all senders together; without it as fast as answers come.
+    #[arg(long, value_name = "R")]
+    rate: Option<f64>,
+    /// How long is measured.
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// How long a text is.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(template::TEXT_BYTES_MIN as i64..=8_000))]
+    bytes: u32,
+    /// The server's process, when it is on this machine, for its processor time.
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+    /// Prints one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Sessions that only rest.
+#[derive(Debug, Args)]
+pub struct Idle {
+    /// The server, such as http://127.0.0.1:8080. Its limits should be off: all load comes from one address.
+    #[arg(long)]
+    url: String,
+    /// How many sessions.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections: u32,
+    /// How many sessions share an account. The server must allow so many.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    sessions_per_account: u32,
+    /// How long they rest while the server's processor time is measured.
+    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// The server's process, when it is on this machine, for its memory and processor time.
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+    /// Prints one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The benchmark.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Short runs, to see that everything works. Their figures are not to be compared.
+    #[arg(long)]
+    quick: bool,
+    /// Where the figures go.
+    #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
+    out: PathBuf,
+}
+
+impl Load {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub async fn run(self) -> Result<ExitCode> {
+        run(self.command).await
+    }
+}
+
+/// Runs a load. The answer is a failure when a delivery promise was broken.
+///
+/// # Errors
+/// When the load can not be put on the server.
+pub async fn run(command: LoadCommand) -> Result<ExitCode> {
+    // One thread of its own: it takes no more of the processors than it must, and nothing needs a lock.
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name("load".to_owned())
+        .spawn(move || {
+            // Nobody waits any more when the receiver is gone.
+            _ = tell.send(runtime.block_on(dispatch(command)));
+        })?;
+    told.await.context("the load ended without a word")?
+}
+
+async fn dispatch(command: LoadCommand) -> Result<ExitCode> {
+    match command {
+        LoadCommand::Direct(args) => run_direct(args).await,
+        LoadCommand::Idle(args) => run_idle(args).await,
+        LoadCommand::Bench(Bench { quick, out }) => {
+            proc::raise_open_files();
+            let plan = if quick {
+                bench::Plan::quick(out)
+            } else {
+                bench::Plan::full(out)
+            };
+            enough_files(plan.idle_connections)?;
+            bench::run(&plan).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Each connection is an open file.
+fn enough_files(connections: usize) -> Result<()> {
+    let files = proc::raise_open_files();
+    ensure!(
+        connections as u64 + 100 <= files,
+        "{connections} connections need as many open files, and the system allows {files} (ulimit -n)"
+    );
+    Ok(())
+}
+
+async fn run_direct(args: Direct) -> Result<ExitCode> {
+    if args
+        .rate
+        .is_some_and(|rate| !(0.1..=10_000_000.0).contains(&rate))
+    {
+        bail!("a rate is between 0.1 and 10,000,000 messages a second");
+    }
+    enough_files(args.pairs as usize * 2)?;
+    let server = Server::at(&args.url).await?;
+    let pairs = server.pairs(args.pairs as usize).await?;
+    let plan = direct::Plan {
+        in_flight: args.in_flight as usize,
+        rate: args.rate,
+        measured: Duration::from_secs(args.seconds),
+        warm_up: Duration::from_secs(1),
+        text_bytes: args.bytes as usize,
+        server: args.server_pid.map(Process),
+    };
+    let outcome = direct::run(server, &pairs, &plan).await?;
+    let broken = outcome.violations.total() > 0;
+    if args.json {
+        direct_json(&args, &outcome)
+    } else {
+        direct_text(&args, &outcome)
+    }
+    Ok(if broken {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn direct_json(args: &Direct, outcome: &direct::Outcome) {
+    let times = |histogram| {
+        json!({
+            "p50": milliseconds(histogram, 0.5),
+            "p90": milliseconds(histogram, 0.9),
+            "p99": milliseconds(histogram, 0.99),
+            "p999": milliseconds(histogram, 0.999),
+            "max": histogram.max() as f64 / 1e6,
+        })
+    };
+    let object = json!({
+        "pairs": args.pairs,
+        "in_flight": args.in_flight,
+        "rate": args.rate,
+        "text_bytes": args.bytes,
+        "seconds": outcome.measured.as_secs_f64(),
+        "acked": outcome.acked,
+        "delivered": outcome.delivered,
+        "delivered_per_second": outcome.delivered_per_second(),
+        "ack_ms": times(&outcome.ack_ns),
+        "delivery_ms": times(&outcome.delivery_ns),
+        "server_cpu_seconds": outcome.server_cpu.map(|cpu| cpu.as_secs_f64()),
+        "server_cpu_us_per_message": outcome.cpu_us_per_message(),
+        "server_written_bytes_per_message": outcome.written_bytes_per_message(),
+        "load_cpu_seconds": outcome.own_cpu.map(|cpu| cpu.as_secs_f64()),
+        "sent_in_all": outcome.sent_in_all,
+        "behind": outcome.behind,
+        "violations": outcome.violations,
+    });
+    println!("{object}");
+}
+
+fn direct_text(args: &Direct, outcome: &direct::Outcome) {
+    let pace = match args.rate {
+        Some(rate) => format!("paced {} a second", Readable(rate)),
+        None => "as fast as answers come".to_owned(),
+    };
+    println!(
+        "{} pairs, {} in flight each, {} bytes, {pace}",
+        args.pairs, args.in_flight, args.bytes
+    );
+    println!(
+        "delivered    {} in {:.1} s: {} messages a second ({} acknowledged)",
+        Readable(outcome.delivered as f64),
+        outcome.measured.as_secs_f64(),
+        Readable(outcome.delivered_per_second()),
+        Readable(outcome.acked as f64),
+    );
+    println!("acknowledged {}", quantiles(&outcome.ack_ns));
+    println!("at the other {}", quantiles(&outcome.delivery_ns));
+    if let (Some(cpu), Some(each)) = (outcome.server_cpu, outcome.cpu_us_per_message()) {
+        let share = percent_of_a_core(cpu, outcome.measured);
+        println!("server CPU   {each:.1} ms for 1,000 delivered messages ({share:.0} % of a core)");
+    }
+    if let Some(bytes) = outcome.written_bytes_per_message() {
+        println!(
+            "server disk  {} bytes written for each message",
+            Readable(bytes)
+        );
+    }
+    if let Some(own) = outcome.own_cpu {
+        println!(
+            "load CPU     {:.0} % of a core",
+            percent_of_a_core(own, outcome.measured)
+        );
+    }
+    if outcome.behind > 0 {
+        println!(
+            "behind       {} times a session was behind and caught up",
+            outcome.behind
+        );
+    }
+    let all = Readable(outcome.sent_in_all as f64);
+    match outcome.violations {
+        v if v.total() == 0 => println!("checked      {all} messages: each came once and in order"),
+        v => println!("BROKEN       of {all} messages: {v:?}"),
+    }
+}
+
+async fn run_idle(args: Idle) -> Result<ExitCode> {
+    let connections = args.connections as usize;
+    enough_files(connections)?;
+    let server = Server::at(&args.url).await?;
+    let accounts = server
+        .accounts(connections.div_ceil(args.sessions_per_account as usize))
+        .await?;
+    let plan = idle::Plan {
+        connections,
+        rest: Duration::from_secs(args.seconds),
+        server: args.server_pid.map(Process),
+    };
+    let outcome = idle::run(server, &accounts, &plan).await?;
+    let share = outcome
+        .rest_cpu
+        .map(|cpu| percent_of_a_core(cpu, outcome.rest));
+    if args.json {
+        let object = json!({
+            "connections": connections,
+            "accounts": accounts.len(),
+            "opened_per_second": outcome.opened_per_second(),
+            "server_resident_bytes_before": outcome.resident_before,
+            "server_resident_bytes_after": outcome.resident_after,
+            "server_bytes_per_connection": outcome.bytes_each(),
+            "server_bytes_per_further_connection": outcome.bytes_each_further(),
+            "rest_seconds": outcome.rest.as_secs_f64(),
+            "server_rest_cpu_percent": share,
+        });
+        println!("{object}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!(
+        "{} sessions of {} accounts",
+        Readable(connections as f64),
+        accounts.len()
+    );
+    println!(
+        "opened       {} a second",
+        Readable(outcome.opened_per_second())
+    );
+    if let (Some(before), Some(after), Some(each)) = (
+        outcome.resident_before,
+        outcome.resident_after,
+        outcome.bytes_each(),
+    ) {
+        let mib = |bytes| bytes as f64 / 1_048_576.0;
+        println!(
+            "memory       {:.1} MiB before, {:.1} MiB after",
+            mib(before),
+            mib(after)
+        );
+        println!("             {} bytes for each session", Readable(each));
+        if let Some(further) = outcome.bytes_each_further() {
+            println!(
+                "             {} bytes for each but the first tenth",
+                Readable(further)
+            );
+        }
+        println!(
+            "             (a server that has just made accounts uses that memory again: restart it first,"
+        );
+        println!("             or take the figure of `tertulia load bench`, which does)");
+    }
+    if let Some(share) = share {
+        println!(
+            "server CPU   {share:.1} % of a core over {:.0} s",
+            outcome.rest.as_secs_f64()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        load: Load,
+    }
+
+    #[test]
+    fn the_published_commands_are_understood() {
+        let direct = "load direct --url http://127.0.0.1:1 --pairs 200 --in-flight 16 --rate 1000 --seconds 5 \
+                      --bytes 128 --server-pid 7 --json";
+        let idle =
+            "load idle --url http://127.0.0.1:1 --connections 5000 --sessions-per-account 50";
+        for line in [
+            direct,
+            idle,
+            "load bench --quick --out target/bench.json",
+            "load bench",
+        ] {
+            Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|e| panic!("{line}: {e}"));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "load direct",
+            "load direct --url x --pairs 0",
+            "load direct --url x --bytes 9000",
+            "load idle",
+        ] {
+            assert!(
+                Cli::try_parse_from(line.split_whitespace()).is_err(),
+                "{line}"
+            );
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The benchmark behind `make bench`: servers of our own, started from this very binary, and every published
+//! figure with its spread.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::child::Running;
+use super::report::{Figure, percent_of_a_core};
+use super::{direct, idle, proc, report};
+
+/// What is to be done.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// How often each figure is measured.
+    pub runs: usize,
+    /// How often the start is measured.
+    pub starts: usize,
+    /// How many pairs talk.
+    pub pairs: usize,
+    /// How long each run of the direct load is measured.
+    pub measured: Duration,
+    /// How long it runs before.
+    pub warm_up: Duration,
+    /// How many sessions rest.
+    pub idle_connections: usize,
+    /// How long they rest.
+    pub idle_rest: Duration,
+    /// Where the figures go.
+    pub out: PathBuf,
+}
+
+impl Plan {
+    /// The published one.
+    pub fn full(out: PathBuf) -> Self {
+        Plan {
+            runs: 3,
+            starts: 5,
+            pairs: 200,
+            measured: Duration::from_secs(10),
+            warm_up: Duration::from_secs(2),
+            idle_connections: 5_000,
+            idle_rest: Duration::from_secs(30),
+            out,
+        }
+    }
+
+    /// A short one, to see that everything works. Its figures are not to be compared.
+    pub fn quick(out: PathBuf) -> Self {
+        Plan {
+            runs: 1,
+            starts: 2,
+            pairs: 20,
+            measured: Duration::from_secs(2),
+            warm_up: Duration::from_millis(500),
+            idle_connections: 500,
+            idle_rest: Duration::from_secs(3),
+            out,
+        }
+    }
+}
+
+const TEXT_BYTES: usize = 128;
+const PACED_PER_SECOND: f64 = 1_000.0;
+const SESSIONS_PER_ACCOUNT: usize = 50;
+
+/// Measures everything, prints a table and writes the figures.
+///
+/// # Errors
+/// When something can not be measured, or a delivery promise was broken.
+pub async fn run(plan: &Plan) -> Result<()> {
+    let folders = tempfile::tempdir().context("no folder for the servers' data")?;
+    let mut figures = Vec::new();
+    let busy = proc::load_average();
+
+    let program = std::env::current_exe()?;
+    let size = std::fs::metadata(&program)?.len() as f64 / 1_048_576.0;
+    figures.extend(Figure::of("binary", "MiB", vec![size]));
+
+    say("cold start on an empty folder");
+    let empty = starts(plan.starts, |n| folders.path().join(format!("empty-{n}"))).await?;
+    figures.extend(Figure::of("cold start, empty folder", "ms", empty));
+
+    let used = folders.path().join("direct");
+    let date = talk(plan, &used, &mut figures).await?;
+
+    say("cold start on the folder of the load");
+    let existing = starts(plan.starts, |_| used.clone()).await?;
+    figures.extend(Figure::of("cold start, folder of the load", "ms", existing));
+
+    rest(plan, folders.path(), &mut figures).await?;
+
+    write(&plan.out, &figures)?;
+    println!("{}\n", report::table(&figures));
+    method(plan, &date, &busy, &program);
+    folders
+        .close()
+        .context("the servers' data could not be removed")?;
+    Ok(())
+}
+
+/// What is being done, for people who wait; also into the log of a build, where each takes one line.
+fn say(what: &str) {
+    eprintln!("measuring {what} …");
+}
+
+async fn starts(count: usize, folder: impl Fn(usize) -> PathBuf) -> Result<Vec<f64>> {
+    let mut taken = Vec::new();
+    for n in 0..count {
+        let running = Running::start(&folder(n)).await?;
+        taken.push(running.started_in.as_secs_f64() * 1e3);
+        running.stop().await?;
+    }
+    Ok(taken)
+}
+
+/// Measures pairs that talk, and gives the date.
+async fn talk(plan: &Plan, folder: &Path, figures: &mut Vec<Figure>) -> Result<String> {
+    let running = Running::start(folder).await?;
+    let date = running.server.date().await?;
+    let pairs = running.server.pairs(plan.pairs).await?;
+    let loads = [
+        ("direct, 1 in flight", 1, None),
+        ("direct, 16 in flight", 16, None),
+        ("direct, paced 1,000/s", 16, Some(PACED_PER_SECOND)),
+    ];
+    for (name, in_flight, rate) in loads {
+        let direct = direct::Plan {
+            in_flight,
+            rate,
+            measured: plan.measured,
+            warm_up: plan.warm_up,
+            text_bytes: TEXT_BYTES,
+            server: Some(running.process),
+        };
+        let mut outcomes = Vec::new();
+        for n in 1..=plan.runs {
+            say(&format!("{name}, run {n} of {}", plan.runs));
+            let outcome = direct::run(running.server, &pairs, &direct).await?;
+            if outcome.violations.total() > 0 {
+                bail!("a promise was broken in {name}: {:?}", outcome.violations);
+            }
+            outcomes.push(outcome);
+        }
+        figures.extend(Figure::of_direct(name, &outcomes));
+        let each = |f: &dyn Fn(&direct::Outcome) -> Option<f64>| {
+            outcomes.iter().filter_map(f).collect::<Vec<f64>>()
+        };
+        let delivery = each(&|o| Some(report::milliseconds(&o.delivery_ns, 0.99)));
+        figures.extend(Figure::of(format!("{name}, delivery p99"), "ms", delivery));
+        let written = each(&|o| o.written_bytes_per_message());
+        figures.extend(Figure::of(
+            format!("{name}, disk writes"),
+            "B/message",
+            written,
+        ));
+        let server = each(&|o| Some(percent_of_a_core(o.server_cpu?, o.measured)));
+        figures.extend(Figure::of(
+            format!("{name}, server CPU"),
+            "% of a core",
+            server,
+        ));
+        let own = each(&|o| Some(percent_of_a_core(o.own_cpu?, o.measured)));
+        figures.extend(Figure::of(
+            format!("{name}, load generator CPU"),
+            "% of a core",
+            own,
+        ));
+    }
+    running.stop().await?;
+    Ok(date)
+}
+
+/// Measures sessions that rest.
+async fn rest(plan: &Plan, folders: &Path, figures: &mut Vec<Figure>) -> Result<()> {
+    let (mut bytes, mut further, mut rates, mut shares, mut bases) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let folder = folders.join("idle");
+    let making = Running::start(&folder).await?;
+    let accounts = making
+        .server
+        .accounts(plan.idle_connections.div_ceil(SESSIONS_PER_ACCOUNT))
+        .await?;
+    making.stop().await?;
+    for n in 1..=plan.runs {
+        say(&format!(
+            "{} idle sessions, run {n} of {}",
+            plan.idle_connections, plan.runs
+        ));
+        // A fresh process each time: memory that was used for hashing passwords would be used again and
+        // make sessions look free.
+        let running = Running::start(&folder).await?;
+        let idle = idle::Plan {
+            connections: plan.idle_connections,
+            rest: plan.idle_rest,
+            server: Some(running.process),
+        };
+        let outcome = idle::run(running.server, &accounts, &idle).await?;
+        bytes.extend(outcome.bytes_each());
+        further.extend(outcome.bytes_each_further());
+        rates.push(outcome.opened_per_second());
+        shares.extend(
+            outcome
+                .rest_cpu
+                .map(|cpu| percent_of_a_core(cpu, outcome.rest)),
+        );
+        bases.extend(outcome.resident_before.map(|b| b as f64 / 1_048_576.0));
+        running.stop().await?;
+    }
+    figures.extend(Figure::of("memory of the server at rest", "MiB", bases));
+    figures.extend(Figure::of(
+        "memory of an idle session, all counted",
+        "B",
+        bytes,
+    ));
+    figures.extend(Figure::of("memory of each further session", "B", further));
+    figures.extend(Figure::of("sessions opened", "1/s", rates));
+    figures.extend(Figure::of(
+        "CPU of all idle sessions",
+        "% of a core",
+        shares,
+    ));
+    Ok(())
+}
+
+fn write(out: &Path, figures: &[Figure]) -> Result<()> {
+    if let Some(folder) = out.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut file = std::fs::File::create(out).with_context(|| out.display().to_string())?;
+    serde_json::to_writer_pretty(&mut file, figures)?;
+    writeln!(file)?;
+    Ok(())
+}
+
+fn method(plan: &Plan, date: &str, busy: &str, program: &Path) {
+    let Plan {
+        pairs,
+        measured,
+        warm_up,
+        idle_connections,
+        idle_rest,
+        ..
+    } = plan;
+    println!("Machine: {}; {date}.", proc::machine());
+    println!("Busy with other things when it began: a load average of {busy}.");
+    println!(
+        "Program: {} {}, server and load alike.",
+        program.display(),
+        env!("CARGO_PKG_VERSION")
+    );
+    println!(
+        "Shared: the load generator runs on the same processors and the same disk as the server."
+    );
+    println!(
+        "Direct: {pairs} pairs, both ends write {TEXT_BYTES} bytes and hear each other over WebSocket; \
+         {measured:?} measured after {warm_up:?}; every message is acknowledged after it is synced to disk, and \
+         is checked to come once and in order. CPU is the server's, for one delivered message. Times are from \
+         when a message was due to its acknowledgement."
+    );
+    println!(
+        "Idle: {idle_connections} sessions, {SESSIONS_PER_ACCOUNT} an account, on a fresh process; memory is \
+         resident memory after less before, a session each; for the further ones, less what it was with the \
+         first tenth open; CPU over {idle_rest:?} with heartbeats answered."
+    );
+    println!(
+        "Cold start: from starting the process to the line that says it is ready; files are in the page cache."
+    );
+    println!("Figures: {}", plan.out.display());
+}

@@ -1,0 +1,126 @@
+//! What the kernel says of a process and of the machine. Linux only: elsewhere there is nothing to read, and
+//! the figures that need it are left out.
+
+use std::fs;
+use std::time::Duration;
+
+/// A process that is watched.
+#[derive(Debug, Clone, Copy)]
+pub struct Process(pub u32);
+
+impl Process {
+    /// The one that asks.
+    pub fn this() -> Self {
+        Process(std::process::id())
+    }
+
+    /// The processor time that it has used, in its own code and in the kernel.
+    pub fn cpu(self) -> Option<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
+        let ticks = cpu_ticks(&stat)?;
+        Some(Duration::from_secs_f64(
+            ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
+        ))
+    }
+
+    /// The memory that it holds.
+    pub fn resident_bytes(self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0)).ok()?;
+        kilobytes(&status, "VmRSS:").map(|kb| kb * 1024)
+    }
+
+    /// What it has given to the disk.
+    pub fn written_bytes(self) -> Option<u64> {
+        let io = fs::read_to_string(format!("/proc/{}/io", self.0)).ok()?;
+        io.lines()
+            .find_map(|l| l.strip_prefix("write_bytes:"))?
+            .trim()
+            .parse()
+            .ok()
+    }
+}
+
+/// User and system time in ticks. The second field is the program's name, which may hold anything, so what is
+/// counted begins behind its last bracket.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat
+        .get(stat.rfind(')')? + 1..)?
+        .split_ascii_whitespace()
+        .skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|l| l.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+/// The machine in a few words: processors, memory, kernel.
+pub fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, |n| n.get());
+    let memory = fs::read_to_string("/proc/meminfo").ok();
+    let memory = memory.and_then(|text| kilobytes(&text, "MemTotal:"));
+    let memory = memory.map_or("unknown".to_owned(), |kb| {
+        format!("{:.1} GiB", kb as f64 / 1_048_576.0)
+    });
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = model
+        .lines()
+        .find_map(|l| l.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, name)| name);
+    format!(
+        "{cores} cores ({model}), {memory} of memory, kernel {}",
+        kernel.trim()
+    )
+}
+
+/// How many threads wanted to run over the last minute, on average.
+pub fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_ascii_whitespace()
+        .next()
+        .unwrap_or("unknown")
+        .to_owned()
+}
+
+/// Lets this process and its children open as many files as the system allows, and says how many that is.
+pub fn raise_open_files() -> u64 {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // When it is refused the old limit stands.
+    _ = setrlimit(Resource::Nofile, limit);
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_program_does_not_move_the_fields() {
+        let stat = "42 (a b) c) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 3 0 1";
+        assert_eq!(cpu_ticks(stat), Some(300));
+        assert_eq!(cpu_ticks("42"), None);
+    }
+
+    #[test]
+    fn memory_is_read_in_kilobytes() {
+        assert_eq!(
+            kilobytes("VmPeak:\t 9 kB\nVmRSS:\t   1234 kB\n", "VmRSS:"),
+            Some(1234)
+        );
+        assert_eq!(kilobytes("VmRSS:\t 12\n", "VmRSS:"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn this_process_can_be_watched() {
+        assert!(Process::this().resident_bytes().unwrap() > 100_000);
+        assert!(Process::this().cpu().is_some());
+        assert!(Process(u32::MAX).cpu().is_none());
+    }
+}

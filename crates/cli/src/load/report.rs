@@ -1,0 +1,200 @@
+//! Figures for people and for programs.
+
+use std::fmt;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::direct;
+
+/// One measured figure.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figure {
+    /// What was measured.
+    pub name: String,
+    /// The median of the runs.
+    pub value: f64,
+    /// Of the value.
+    pub unit: &'static str,
+    /// The server's processor time for one unit, in microseconds.
+    pub cpu_us_per_unit: Option<f64>,
+    /// The median of the runs' median acknowledgement times, in milliseconds.
+    pub p50_ms: Option<f64>,
+    /// The median of the runs' 99th percentiles, in milliseconds.
+    pub p99_ms: Option<f64>,
+    /// The value of each run, in the order in which they ran.
+    pub runs: Vec<f64>,
+}
+
+impl Figure {
+    /// A figure of several runs; none when there are no runs.
+    pub fn of(name: impl Into<String>, unit: &'static str, runs: Vec<f64>) -> Option<Self> {
+        let value = median(&runs)?;
+        let (cpu_us_per_unit, p50_ms, p99_ms) = (None, None, None);
+        Some(Figure {
+            name: name.into(),
+            value,
+            unit,
+            cpu_us_per_unit,
+            p50_ms,
+            p99_ms,
+            runs,
+        })
+    }
+
+    /// Messages delivered in a second, over several runs.
+    pub fn of_direct(name: &str, runs: &[direct::Outcome]) -> Option<Self> {
+        let median_of = |f: &dyn Fn(&direct::Outcome) -> Option<f64>| {
+            median(&runs.iter().filter_map(f).collect::<Vec<_>>())
+        };
+        let rates = runs
+            .iter()
+            .map(direct::Outcome::delivered_per_second)
+            .collect();
+        Some(Figure {
+            cpu_us_per_unit: median_of(&|o| o.cpu_us_per_message()),
+            p50_ms: median_of(&|o| Some(milliseconds(&o.ack_ns, 0.5))),
+            p99_ms: median_of(&|o| Some(milliseconds(&o.ack_ns, 0.99))),
+            ..Figure::of(name, "messages/s", rates)?
+        })
+    }
+}
+
+impl direct::Outcome {
+    /// Messages that came to the other end in a second.
+    pub fn delivered_per_second(&self) -> f64 {
+        self.delivered as f64 / self.measured.as_secs_f64()
+    }
+
+    /// The server's processor time for a delivered message. It is the same number as milliseconds for 1,000.
+    pub fn cpu_us_per_message(&self) -> Option<f64> {
+        per_message(self.server_cpu?.as_secs_f64() * 1e6, self.delivered)
+    }
+
+    /// What the server gave to the disk for a message.
+    pub fn written_bytes_per_message(&self) -> Option<f64> {
+        per_message(self.server_written_bytes? as f64, self.delivered)
+    }
+}
+
+fn per_message(what: f64, messages: u64) -> Option<f64> {
+    (messages > 0).then(|| what / messages as f64)
+}
+
+/// The middle one; of an even number the mean of the two in the middle.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => None,
+        n if n % 2 == 1 => Some(sorted[middle]),
+        _ => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
+    }
+}
+
+/// A quantile in milliseconds.
+pub fn milliseconds(histogram: &Histogram<u64>, quantile: f64) -> f64 {
+    histogram.value_at_quantile(quantile) as f64 / 1e6
+}
+
+/// The quantiles that are shown.
+pub fn quantiles(histogram: &Histogram<u64>) -> String {
+    let at = |quantile| milliseconds(histogram, quantile);
+    let longest = histogram.max() as f64 / 1e6;
+    format!(
+        "p50 {:.2}  p90 {:.2}  p99 {:.2}  p99.9 {:.2}  longest {longest:.2} ms",
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(0.999)
+    )
+}
+
+/// The share of one processor that was used.
+pub fn percent_of_a_core(cpu: Duration, of: Duration) -> f64 {
+    100.0 * cpu.as_secs_f64() / of.as_secs_f64()
+}
+
+/// A number as people read it: 1,234,567 or 0.53.
+pub struct Readable(pub f64);
+
+impl fmt::Display for Readable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.abs() < 100.0 {
+            return f.pad(&format!("{:.2}", self.0));
+        }
+        let digits = format!("{:.0}", self.0.abs());
+        let mut text = String::from(if self.0 < 0.0 { "-" } else { "" });
+        for (at, digit) in digits.chars().enumerate() {
+            if at > 0 && (digits.len() - at).is_multiple_of(3) {
+                text.push(',');
+            }
+            text.push(digit);
+        }
+        f.pad(&text)
+    }
+}
+
+/// The figures as one table.
+pub fn table(figures: &[Figure]) -> String {
+    let or_dash = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.2}"));
+    let mut lines = vec![format!(
+        "{:<42} {:>12} {:<11} {:>23} {:>9} {:>9} {:>9}",
+        "what", "median", "unit", "lowest - highest", "CPU us", "p50 ms", "p99 ms"
+    )];
+    for figure in figures {
+        let lowest = figure.runs.iter().copied().fold(f64::INFINITY, f64::min);
+        let highest = figure
+            .runs
+            .iter()
+            .copied()
+            .fold(f64::NEG_INFINITY, f64::max);
+        let spread = match figure.runs.len() {
+            0 | 1 => "one run".to_owned(),
+            n => format!("{} - {} ({n})", Readable(lowest), Readable(highest)),
+        };
+        lines.push(format!(
+            "{:<42} {:>12} {:<11} {:>23} {:>9} {:>9} {:>9}",
+            figure.name,
+            Readable(figure.value),
+            figure.unit,
+            spread,
+            or_dash(figure.cpu_us_per_unit),
+            or_dash(figure.p50_ms),
+            or_dash(figure.p99_ms),
+        ));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_one() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let shown = [0.534, 99.999, 100.4, 1_234.0, 1_234_567.0, -12_345.0]
+            .map(|n| Readable(n).to_string());
+        assert_eq!(
+            shown,
+            ["0.53", "100.00", "100", "1,234", "1,234,567", "-12,345"]
+        );
+    }
+
+    #[test]
+    fn a_figure_shows_its_spread() {
+        let figure = Figure::of("cold start", "ms", vec![30.0, 10.0, 20.0]).unwrap();
+        assert_eq!(figure.value, 20.0);
+        let table = table(&[figure]);
+        assert!(table.contains("10.00 - 30.00 (3)"), "{table}");
+    }
+}

@@ -1,0 +1,474 @@
+//! The core against a model of a server that loses, repeats and reorders what it sends, with restarts in
+//! between. Whatever happens, the client ends up with the logs, and nobody sees anything twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use tertulia_proto::chats::{Chat, ChatJoined, Event, Message, SendMessageResponse, UserEvent};
+use tertulia_proto::identity::Credentials;
+use tertulia_proto::live::{Changed, Delta, Head, Heartbeat, Missed, Reset, ResetReason};
+
+use super::*;
+use crate::store::memory::Memory;
+
+const CHATS: i64 = 3;
+const ME: i64 = 7;
+const DEVICE: &str = "my-device";
+
+/// The logs as the server has them.
+#[derive(Default)]
+struct Server {
+    own: Vec<UserEvent>,
+    logs: BTreeMap<ChatId, Vec<Event>>,
+    told: BTreeMap<ChatId, i64>,
+}
+
+impl Server {
+    fn append(&mut self, chat: ChatId, actor: i64, id: &str, device: &str) -> i64 {
+        if !self.logs.contains_key(&chat) {
+            let joined = Chat {
+                chat_id: chat,
+                member_ids: vec![ME, 9],
+                ..Default::default()
+            };
+            let joined = ChatJoined {
+                chat: joined.into(),
+                ..Default::default()
+            };
+            let seq = self.own.len() as i64 + 1;
+            self.own.push(UserEvent {
+                seq,
+                body: joined.into(),
+                ..Default::default()
+            });
+        }
+        let log = self.logs.entry(chat).or_default();
+        let message = Message {
+            client_message_id: id.to_owned(),
+            device_id: device.to_owned(),
+            text: format!("{chat}/{id}"),
+            ..Default::default()
+        };
+        let seq = log.len() as i64 + 1;
+        log.push(Event {
+            chat_id: chat,
+            seq,
+            actor_id: actor,
+            body: message.into(),
+            ..Default::default()
+        });
+        seq
+    }
+
+    /// Stores a message of the client, once, and gives its seq each time.
+    fn send(&mut self, entry: &Entry) -> i64 {
+        let known = self
+            .logs
+            .get(&entry.chat)
+            .into_iter()
+            .flatten()
+            .find(|event| match &event.body {
+                Some(Body::Message(m)) => m.client_message_id == entry.client_message_id,
+                None => false,
+            });
+        match known {
+            Some(event) => event.seq,
+            None => self.append(entry.chat, ME, &entry.client_message_id, DEVICE),
+        }
+    }
+
+    fn head(&self, chat: ChatId) -> i64 {
+        self.logs.get(&chat).map_or(0, |log| log.len() as i64)
+    }
+
+    /// One byte for each log.
+    fn cursor(&self) -> Vec<u8> {
+        let heads = (1..=CHATS).map(|chat| self.head(chat) as u8);
+        heads.chain([self.own.len() as u8]).collect()
+    }
+
+    fn chat(&self, chat: ChatId) -> Chat {
+        let last_event = self.logs[&chat]
+            .last()
+            .cloned()
+            .map_or_else(Default::default, Into::into);
+        Chat {
+            chat_id: chat,
+            member_ids: vec![ME, 9],
+            head: self.head(chat),
+            last_event,
+            ..Default::default()
+        }
+    }
+
+    fn missed(&mut self, cursor: &[u8]) -> Missed {
+        self.told.clear();
+        let answer: Answer = if cursor.is_empty() {
+            Reset {
+                reason: ResetReason::RESET_REASON_FIRST.into(),
+                chats: self.logs.keys().map(|chat| self.chat(*chat)).collect(),
+                own_head: self.own.len() as i64,
+                epoch: "e".into(),
+                ..Default::default()
+            }
+            .into()
+        } else {
+            let (own, heads) = cursor.split_last().unwrap();
+            let moved = |chat: &ChatId| self.head(*chat) > heads[*chat as usize - 1].into();
+            let chats: Vec<ChatId> = self.logs.keys().copied().filter(moved).collect();
+            let missed = |chat: &ChatId| {
+                self.logs[chat][heads[*chat as usize - 1] as usize..]
+                    .iter()
+                    .cloned()
+            };
+            let events: Vec<Event> = chats.iter().flat_map(missed).collect();
+            if events.len() > 8 {
+                Changed {
+                    chats: chats.iter().map(|chat| self.chat(*chat)).collect(),
+                    own_head: self.own.len() as i64,
+                    ..Default::default()
+                }
+                .into()
+            } else {
+                Delta {
+                    own_events: self.own[*own as usize..].to_vec(),
+                    events,
+                    ..Default::default()
+                }
+                .into()
+            }
+        };
+        Missed {
+            cursor: self.cursor(),
+            answer: Some(answer),
+            ..Default::default()
+        }
+    }
+
+    fn heartbeat(&mut self) -> Heartbeat {
+        let moved: Vec<ChatId> = self
+            .logs
+            .keys()
+            .copied()
+            .filter(|c| self.told.get(c) != Some(&self.head(*c)))
+            .collect();
+        let mut heads = Vec::new();
+        for chat_id in moved {
+            let seq = self.head(chat_id);
+            self.told.insert(chat_id, seq);
+            heads.push(Head {
+                chat_id,
+                seq,
+                ..Default::default()
+            });
+        }
+        Heartbeat {
+            heads,
+            own_head: self.own.len() as i64,
+            cursor: self.cursor(),
+            ..Default::default()
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Somebody else says something; whether the client hears of it is another step.
+    Said(ChatId),
+    /// An event of a chat arrives: the newest, or one that many before.
+    Live(ChatId, usize),
+    /// The newest event of the own log arrives.
+    Own,
+    /// A heartbeat arrives, or is lost.
+    Heartbeat(bool),
+    /// What is missing is asked for; the answer is this long, or lost.
+    Repair(usize, bool),
+    /// Something is written.
+    Write(ChatId),
+    /// What is written is sent; the server stores it, and the answer arrives or is lost.
+    Send(bool),
+    /// The connection breaks and comes back.
+    Reconnect,
+    /// The process ends and begins anew.
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let chat = 1..=CHATS;
+    prop_oneof![
+        8 => chat.clone().prop_map(Step::Said),
+        8 => (chat.clone(), 0usize..4).prop_map(|(chat, back)| Step::Live(chat, back)),
+        2 => Just(Step::Own),
+        3 => any::<bool>().prop_map(Step::Heartbeat),
+        4 => (1usize..4, any::<bool>()).prop_map(|(limit, lost)| Step::Repair(limit, lost)),
+        3 => chat.prop_map(Step::Write),
+        3 => any::<bool>().prop_map(Step::Send),
+        2 => Just(Step::Reconnect),
+        1 => Just(Step::Restart),
+    ]
+}
+
+struct World {
+    server: Server,
+    store: Arc<Memory>,
+    core: Core,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    written: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        let (store, seen) = (Arc::new(Memory::default()), Arc::default());
+        let core = core(&store, &seen);
+        let credentials = Credentials {
+            user_id: ME,
+            device_id: DEVICE.into(),
+            ..Default::default()
+        };
+        core.change(|set| set.put(Record::SignedIn(Box::new(credentials))))
+            .unwrap();
+        let mut world = World {
+            server: Server::default(),
+            store,
+            core,
+            seen,
+            written: 0,
+        };
+        world.connect();
+        world
+    }
+
+    fn connect(&mut self) {
+        self.core.session_ends();
+        self.core.session_begins();
+        let cursor = self.core.mind().known.cursor.clone();
+        let missed = self.server.missed(&cursor);
+        self.core.missed(missed).unwrap();
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Said(chat) => _ = self.server.append(chat, 9, "theirs", "their-device"),
+            Step::Live(chat, back) => {
+                let Some(log) = self.server.logs.get(&chat) else {
+                    return;
+                };
+                let Some(event) = log.len().checked_sub(1 + back).map(|at| log[at].clone()) else {
+                    return;
+                };
+                let prev = event.seq - 1;
+                self.core.chat_event(event, prev).unwrap();
+            }
+            Step::Own => {
+                if let Some(event) = self.server.own.last().cloned() {
+                    let prev = event.seq - 1;
+                    self.core.own_event(event, prev).unwrap();
+                }
+            }
+            Step::Heartbeat(lost) => {
+                let heartbeat = self.server.heartbeat();
+                if lost {
+                    // A frame that is lost takes the connection with it: frames of one socket come in order.
+                    self.connect();
+                } else {
+                    self.core.heartbeat(heartbeat).unwrap();
+                }
+            }
+            Step::Repair(limit, lost) => _ = self.repair(limit, lost),
+            Step::Write(chat) => {
+                self.written += 1;
+                let entry = Entry {
+                    chat,
+                    client_message_id: format!("mine-{}", self.written),
+                    text: "x".into(),
+                    at_ms: 0,
+                    state: State::Queued,
+                };
+                self.core
+                    .change(|set| set.put(Record::Message(entry)))
+                    .unwrap();
+            }
+            Step::Send(lost) => {
+                for entry in self.core.messages_to_send(10) {
+                    let seq = self.server.send(&entry);
+                    if lost {
+                        self.core
+                            .message_refused(&entry, &Error::Offline("cut".into()))
+                            .unwrap();
+                    } else {
+                        let answer = SendMessageResponse {
+                            seq,
+                            ..Default::default()
+                        };
+                        self.core.message_stored(&entry, answer).unwrap();
+                    }
+                }
+            }
+            Step::Reconnect => self.connect(),
+            Step::Restart => {
+                self.core = core(&self.store, &self.seen);
+                self.connect();
+            }
+        }
+    }
+
+    /// Does one job; false when there is none.
+    fn repair(&mut self, limit: usize, lost: bool) -> bool {
+        let Next::Do(job, after) = self.core.next_job() else {
+            return false;
+        };
+        if !lost {
+            let page = |n: usize| n.saturating_sub(after as usize).min(limit);
+            match job {
+                Job::Chat(chat) => {
+                    let log = &self.server.logs[&chat];
+                    let events = log[after as usize..][..page(log.len())].to_vec();
+                    assert!(
+                        self.core
+                            .filled(chat, after, events, log.len() as i64)
+                            .unwrap()
+                    );
+                }
+                Job::Own => {
+                    let own = &self.server.own;
+                    let events = own[after as usize..][..page(own.len())].to_vec();
+                    assert!(
+                        self.core
+                            .own_filled(after, events, own.len() as i64)
+                            .unwrap()
+                    );
+                }
+                Job::Members(chat) => {
+                    let chat = self.server.chat(chat);
+                    self.core.change(|set| set.describe(&chat)).unwrap();
+                }
+            }
+        }
+        self.core.job_done(job, false).unwrap();
+        true
+    }
+}
+
+fn core(store: &Arc<Memory>, seen: &Arc<Mutex<Vec<Seen>>>) -> Core {
+    let seen = Arc::clone(seen);
+    let options = Options {
+        hole_patience: Duration::ZERO,
+        fresh_events: 1_000,
+        ..Default::default()
+    };
+    let address = Address::parse("http://127.0.0.1:1").unwrap();
+    let observer: Observer = Arc::new(move |event| seen.lock().push(event.clone()));
+    Core::new(address, store.clone(), options, Some(observer)).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn whatever_is_lost_the_client_ends_up_with_the_logs(steps in prop::collection::vec(step(), 0..80)) {
+        let mut world = World::new();
+        for step in steps {
+            world.take(step);
+        }
+        // The network is well again.
+        world.take(Step::Reconnect);
+        while world.repair(3, false) {}
+        while !world.core.mind().known.outbox.is_empty() {
+            world.take(Step::Send(false));
+            while world.repair(3, false) {}
+        }
+        let mind = world.core.mind();
+        prop_assert_eq!(mind.known.chats.len(), world.server.logs.len());
+        let mut by_chat: BTreeMap<ChatId, Vec<i64>> = BTreeMap::new();
+        for seen in world.seen.lock().iter() {
+            by_chat.entry(seen.chat).or_default().push(seen.seq);
+        }
+        for (chat, log) in &world.server.logs {
+            let known = &mind.known.chats[chat];
+            let shown: Vec<_> = known.timeline.shown().map(|e| e.seq).collect();
+            let whole: Vec<i64> = (1..=log.len() as i64).collect();
+            prop_assert_eq!(&shown, &whole, "what is shown of chat {} is its log", chat);
+            prop_assert_eq!(&by_chat[chat], &whole, "everything was seen once and in order");
+            for (event, stored) in known.timeline.shown().zip(log) {
+                // The time and the id of an acknowledged message come with the answer.
+                prop_assert_eq!((event.seq, event.actor_id), (stored.seq, stored.actor_id));
+            }
+        }
+        let mine = |log: &Vec<Event>| {
+            log.iter().filter(|e| e.actor_id == ME).count()
+        };
+        let sent: usize = world.server.logs.values().map(mine).sum();
+        prop_assert_eq!(sent, world.written, "every message went out once");
+    }
+}
+
+#[test]
+fn a_cursor_waits_until_what_it_covers_is_held() {
+    let mut world = World::new();
+    let before = world.core.mind().known.cursor.clone();
+    world.take(Step::Said(1));
+    world.take(Step::Heartbeat(false));
+    assert_eq!(world.core.mind().known.cursor, before);
+    while world.repair(5, false) {}
+    assert_eq!(world.core.mind().known.cursor, world.server.cursor());
+}
+
+#[test]
+fn another_epoch_drops_the_logs_and_keeps_what_is_unsent() {
+    let mut world = World::new();
+    world.take(Step::Said(1));
+    world.take(Step::Reconnect);
+    world.take(Step::Write(2));
+    let reset = Reset {
+        reason: ResetReason::RESET_REASON_EPOCH.into(),
+        epoch: "another".into(),
+        ..Default::default()
+    };
+    let missed = Missed {
+        cursor: vec![9],
+        answer: Some(reset.into()),
+        ..Default::default()
+    };
+    world.core.missed(missed).unwrap();
+    let mind = world.core.mind();
+    assert!(mind.known.chats.is_empty());
+    assert_eq!(
+        (mind.known.outbox.len(), mind.known.epoch.as_str()),
+        (1, "another")
+    );
+}
+
+#[test]
+fn a_hole_that_is_too_large_becomes_history() {
+    let mut world = World::new();
+    world.take(Step::Said(1));
+    world.take(Step::Live(1, 0));
+    let heads = vec![Head {
+        chat_id: 1,
+        seq: 50_000,
+        ..Default::default()
+    }];
+    world
+        .core
+        .heartbeat(Heartbeat {
+            heads,
+            cursor: vec![1],
+            ..Default::default()
+        })
+        .unwrap();
+    let Next::Do(job, after) = world.core.next_job() else {
+        panic!("nothing to do")
+    };
+    // The own log is asked for as well, in whatever order.
+    let after = if job == Job::Chat(1) {
+        after
+    } else {
+        let Next::Do(_, after) = world.core.next_job() else {
+            panic!("nothing to do")
+        };
+        after
+    };
+    assert_eq!(after, 50_000 - TAIL_EVENTS);
+}

@@ -1,0 +1,188 @@
+//! Calls over plain HTTP: one POST for each, as the Connect protocol has it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use buffa::Message;
+use bytes::Bytes;
+use http::{Request, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::ClientConfig;
+
+use crate::error::{Error, Refusal, Result};
+
+/// The largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a server is.
+#[derive(Debug, Clone)]
+pub struct Address {
+    /// Without a slash at the end.
+    base: String,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+}
+
+impl Address {
+    /// Takes `http://host:port` or `https://host:port`, with a path when the server lives under one.
+    ///
+    /// # Errors
+    /// When it is no such address, or the system has no root certificates for https.
+    pub fn parse(url: &str) -> Result<Self> {
+        let invalid = || Error::Invalid(format!("not an http or https address: {url}"));
+        let uri: Uri = url.parse().map_err(|_| invalid())?;
+        let tls = match (uri.scheme_str(), uri.host()) {
+            (Some("http"), Some(_)) => None,
+            (Some("https"), Some(_)) => Some(Arc::new(tls()?)),
+            _ => return Err(invalid()),
+        };
+        Ok(Address {
+            base: url.trim_end_matches('/').to_owned(),
+            tls,
+        })
+    }
+
+    /// Of a method or a page.
+    pub fn at(&self, path: &str) -> String {
+        format!("{}/{}", self.base, path.trim_start_matches('/'))
+    }
+
+    /// Of the live connection.
+    pub fn live(&self) -> String {
+        // http becomes ws, https becomes wss.
+        self.at("live").replacen("http", "ws", 1)
+    }
+}
+
+/// Trusts what the system trusts.
+fn tls() -> Result<ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(Error::Invalid("the system has no root certificates".into()));
+    }
+    Ok(tls_config(roots))
+}
+
+fn tls_config(roots: rustls::RootCertStore) -> ClientConfig {
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider knows the default versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+/// A pool of connections to one server.
+#[derive(Debug, Clone)]
+pub struct Http {
+    address: Address,
+    pool: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+impl Http {
+    /// Connects when the first call is made.
+    pub fn new(address: Address) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let tls = address.tls.as_deref().cloned();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls.unwrap_or_else(|| tls_config(rustls::RootCertStore::empty())))
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
+        Http {
+            address,
+            pool: Client::builder(TokioExecutor::new()).build(connector),
+        }
+    }
+
+    /// Calls `method`, such as `tertulia.users.v1.UsersService/GetMe`.
+    ///
+    /// # Errors
+    /// What the server says, or that there was no answer.
+    pub async fn call<Q: Message, A: Message>(
+        &self,
+        method: &str,
+        token: Option<&str>,
+        request: &Q,
+        timeout: Duration,
+    ) -> Result<A> {
+        let body = request.encode_to_vec().into();
+        let answer = self
+            .post(method, "application/proto", token, body, timeout)
+            .await?;
+        let answer = answer.map_err(|(status, body)| Refusal::of_json(status, &body))?;
+        A::decode_from_slice(&answer).map_err(|e| Error::Protocol(e.to_string()))
+    }
+
+    /// Posts a body as it is. The inner error is the status and the body of a refusal.
+    ///
+    /// # Errors
+    /// When there was no whole answer.
+    pub async fn post(
+        &self,
+        method: &str,
+        content_type: &str,
+        token: Option<&str>,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Result<Bytes, (u16, Bytes)>> {
+        let mut request = Request::post(self.address.at(method))
+            .header(header::CONTENT_TYPE, content_type)
+            .header("connect-protocol-version", "1")
+            .header("connect-timeout-ms", timeout.as_millis().to_string());
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(Full::new(body)).map_err(|_| {
+            Error::Invalid("the method or the token has characters that can not be sent".into())
+        })?;
+        let exchange = async {
+            let response = self.pool.request(request).await.map_err(|e| offline(&e))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+                .collect()
+                .await;
+            let body = body.map_err(|e| offline(&*e))?.to_bytes();
+            Ok(if status.is_success() {
+                Ok(body)
+            } else {
+                Err((status.as_u16(), body))
+            })
+        };
+        tokio::time::timeout(timeout, exchange)
+            .await
+            .unwrap_or(Err(Error::Timeout(timeout)))
+    }
+}
+
+/// The innermost cause says most.
+pub(crate) fn offline(error: &(dyn std::error::Error + 'static)) -> Error {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    Error::Offline(innermost.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_leads_to_methods_and_to_the_live_connection() {
+        let address = Address::parse("http://127.0.0.1:8080/").unwrap();
+        assert_eq!(address.at("a.B/C"), "http://127.0.0.1:8080/a.B/C");
+        assert_eq!(address.live(), "ws://127.0.0.1:8080/live");
+        for wrong in ["", "127.0.0.1:8080", "ftp://x", "http://"] {
+            assert!(Address::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
