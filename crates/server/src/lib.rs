@@ -1,1 +1,5 @@
+//! The binary's inside: configuration, wiring, and nothing that decides.
 
+pub mod config;
+pub mod config_command;
+pub mod wiring;

@@ -1,0 +1,389 @@
+//! What an operator can set, in one table; and the typed tree that the table fills.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tertulia_api::live;
+use tertulia_kit::config::{Field, Loaded, Problems, Schema, Sources};
+use tertulia_kit::limit::Rate;
+use tertulia_kit::net::Net;
+use tertulia_kit::secret::Secret;
+use tertulia_kit::telemetry;
+
+/// Every key there is. The kit prints the template, the list of variables and the reference from it.
+pub static SCHEMA: Schema = Schema {
+    prefix: "TERTULIA_",
+    about: "The settings of a Tertulia server. A key that is not set has its default. The environment \
+            wins over the file, and flags win over both.",
+    sections: &[
+        ("log", "What the server writes to stderr."),
+        ("live", "Live connections."),
+        ("http", "Requests over HTTP."),
+        ("identity", "Accounts, logins and passwords."),
+        (
+            "limits",
+            "How much one caller may do. A call costs its weight in tokens; most weigh 1.",
+        ),
+        ("store", "How chats are kept."),
+        ("drain", "How the server stops."),
+    ],
+    fields: FIELDS,
+    env_reserved: &["TERTULIA_CONFIG"],
+};
+
+const FIELDS: &[Field] = &[
+    Field::text("data", "data", "The folder that holds everything the server keeps. One process has it at a time."),
+    Field::text("listen", "127.0.0.1:8080", "The address and port to listen on. Port 0 takes a free one.")
+        .checked(socket_address),
+    Field::list("public_origins", "The origins whose web pages may call the server, such as \
+        https://chat.example.org. With none, a page must come from the host that it calls.")
+        .checked(origin),
+    Field::list("trusted_proxies", "The proxies that are believed about the address of a caller, such as \
+        10.0.0.0/8.")
+        .checked(net),
+    Field::choice("log.format", &["pretty", "json"], "How a line looks: for people, or one JSON object."),
+    Field::text("log.levels", "info,fjall=warn,lsm_tree=warn", "What to log, such as info or info,tertulia_store=debug.")
+        .checked(telemetry::check_levels),
+    Field::number("live.heartbeat_ms", 25_000, 1_000..=300_000, "How often a session hears where its chats \
+        end. A lost message shows after this time at the latest."),
+    Field::number("live.hello_timeout_ms", 10_000, 100..=120_000, "How long the first frame may take."),
+    Field::number("live.frame_bytes_max", 65_536, 4_096..=16_777_216, "The largest frame that is read."),
+    Field::number("live.outbound_frames_max", 1_024, 16..=65_536, "How many frames wait for a slow reader \
+        before they are dropped and it is told to catch up."),
+    Field::number("live.outbound_bytes_max", 1_048_576, 65_536..=268_435_456, "How many bytes wait for a \
+        slow reader."),
+    Field::number("live.calls_in_flight_max", 16, 1..=1_024, "How many calls of one session are under way \
+        at once; more wait unread."),
+    Field::number("live.sessions_per_user_max", 50, 1..=10_000, "How many sessions one user may have on \
+        this node."),
+    Field::number("live.sessions_max", 200_000, 1..=10_000_000, "How many sessions this node takes."),
+    Field::number("http.body_bytes_max", 1_048_576, 4_096..=268_435_456, "The largest body of a request."),
+    Field::number("http.header_timeout_ms", 10_000, 100..=120_000, "How long a client may take to send the \
+        head of a request."),
+    Field::number("http.call_timeout_ms", 10_000, 100..=300_000, "How long a call may take when the caller \
+        gives it no shorter time."),
+    Field::number("identity.access_token_minutes", 10, 1..=10, "How long an access token is valid."),
+    Field::number("identity.refresh_token_days", 30, 1..=3_650, "How long a login lasts that nobody uses."),
+    Field::number("identity.refresh_overlap_s", 20, 0..=300, "How long a refresh token can be used again, \
+        for a client that lost the answer."),
+    Field::number("identity.argon2_memory_kib", 19_456, 8_192..=4_194_304, "The memory of one password \
+        hash."),
+    Field::number("identity.argon2_passes", 2, 1..=100, "The passes of one password hash."),
+    Field::number("identity.hashes_at_once", 2, 1..=1_024, "How many passwords are hashed at once; each \
+        takes a thread and its memory."),
+    Field::number("identity.hash_queue_max", 64, 1..=65_536, "How many wait to be hashed; more are told to \
+        come later."),
+    Field::secret("identity.pepper", "Goes into every password hash and is not in the database; at least \
+        16 characters. Unset, one is made and kept in the data folder. No password of before is valid \
+        after a change.")
+        .checked(pepper),
+    Field::switch("limits.enabled", true, "Whether callers have budgets of calls. The limit of attempts at \
+        a password stays."),
+    Field::number("limits.address_burst", 1_000, 1..=10_000_000, "How many tokens an address may spend at \
+        once, without a login."),
+    Field::number("limits.address_per_second", 500, 1..=10_000_000, "How many tokens an address gets a \
+        second."),
+    Field::number("limits.login_burst", 400, 1..=10_000_000, "How many tokens a login may spend at once."),
+    Field::number("limits.login_per_second", 200, 1..=10_000_000, "How many tokens a login gets a second."),
+    Field::number("limits.account_attempts_per_minute", 10, 1..=10_000, "How often the password of an \
+        account may be tried a minute."),
+    Field::number("store.commit_batch_max", 1_024, 1..=65_536, "How many writes are synced together."),
+    Field::number("store.commit_bytes_max", 4_194_304, 65_536..=268_435_456, "How many bytes are synced \
+        together."),
+    Field::number("store.commit_queue_max", 8_192, 1..=1_048_576, "How many writes wait to be synced; more \
+        are told to come later."),
+    Field::number("store.cache_mib", 128, 8..=1_048_576, "The memory for what is read often."),
+    Field::number("drain.grace_ms", 10_000, 0..=600_000, "How long open calls and sessions have to end when \
+        the server stops."),
+    Field::number("drain.spread_ms", 5_000, 0..=600_000, "Over how long the clients of a stopping server \
+        are asked to spread their return."),
+];
+
+/// The tree.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub data: PathBuf,
+    pub listen: SocketAddr,
+    pub public_origins: Vec<String>,
+    pub trusted_proxies: Vec<Net>,
+    pub log: telemetry::Options,
+    pub live: Live,
+    pub http: Http,
+    pub identity: Identity,
+    pub limits: Limits,
+    pub store: Store,
+    pub drain: Drain,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Live {
+    pub heartbeat_ms: u64,
+    pub hello_timeout_ms: u64,
+    pub frame_bytes_max: usize,
+    pub outbound_frames_max: usize,
+    pub outbound_bytes_max: usize,
+    pub calls_in_flight_max: usize,
+    pub sessions_per_user_max: usize,
+    pub sessions_max: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    pub body_bytes_max: usize,
+    pub header_timeout_ms: u64,
+    pub call_timeout_ms: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    pub access_token_minutes: u32,
+    pub refresh_token_days: u32,
+    pub refresh_overlap_s: u32,
+    pub argon2_memory_kib: u32,
+    pub argon2_passes: u32,
+    pub hashes_at_once: usize,
+    pub hash_queue_max: usize,
+    pub pepper: Option<Secret>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub enabled: bool,
+    pub address_burst: u32,
+    pub address_per_second: u32,
+    pub login_burst: u32,
+    pub login_per_second: u32,
+    pub account_attempts_per_minute: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    pub commit_batch_max: usize,
+    pub commit_bytes_max: usize,
+    pub commit_queue_max: usize,
+    pub cache_mib: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    pub grace_ms: u64,
+    pub spread_ms: u64,
+}
+
+/// Fills the tree from the file, the environment of this process and the flags.
+///
+/// # Errors
+/// With every problem at once.
+pub fn load(
+    file: Option<PathBuf>,
+    flags: Vec<(String, String)>,
+) -> Result<Loaded<Config>, Problems> {
+    tertulia_kit::config::load(&SCHEMA, Sources::of_process(file, flags))
+}
+
+impl Live {
+    /// The bounds of sessions. How clients return after a stop is said with how the server stops.
+    pub fn options(&self, drain_spread: Duration) -> live::Options {
+        live::Options {
+            heartbeat: Duration::from_millis(self.heartbeat_ms),
+            hello_timeout: Duration::from_millis(self.hello_timeout_ms),
+            frame_bytes_max: self.frame_bytes_max,
+            outbound_frames_max: self.outbound_frames_max,
+            outbound_bytes_max: self.outbound_bytes_max,
+            calls_in_flight_max: self.calls_in_flight_max,
+            sessions_per_user_max: self.sessions_per_user_max,
+            sessions_max: self.sessions_max,
+            drain_spread,
+        }
+    }
+}
+
+impl Http {
+    pub fn header_timeout(&self) -> Duration {
+        Duration::from_millis(self.header_timeout_ms)
+    }
+
+    pub fn call_timeout(&self) -> Duration {
+        Duration::from_millis(self.call_timeout_ms)
+    }
+}
+
+impl Identity {
+    pub fn access_token(&self) -> Duration {
+        Duration::from_secs(u64::from(self.access_token_minutes) * 60)
+    }
+
+    pub fn refresh_token(&self) -> Duration {
+        Duration::from_secs(u64::from(self.refresh_token_days) * 24 * 60 * 60)
+    }
+
+    pub fn refresh_overlap(&self) -> Duration {
+        Duration::from_secs(u64::from(self.refresh_overlap_s))
+    }
+}
+
+impl Limits {
+    /// The budget of each login, unless budgets are off.
+    pub fn login(&self) -> Option<Rate> {
+        self.enabled
+            .then(|| Rate::per_second(self.login_per_second, self.login_burst))
+    }
+
+    /// The budget of each address, unless budgets are off.
+    pub fn address(&self) -> Option<Rate> {
+        self.enabled
+            .then(|| Rate::per_second(self.address_per_second, self.address_burst))
+    }
+
+    /// The attempts at the password of each account. Never off: it is what stands against guessing.
+    pub fn account(&self) -> Rate {
+        let attempts = self.account_attempts_per_minute;
+        Rate::per_minute(attempts, attempts)
+    }
+}
+
+impl Store {
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache_mib as u64 * 1024 * 1024
+    }
+}
+
+impl Drain {
+    pub fn grace(&self) -> Duration {
+        Duration::from_millis(self.grace_ms)
+    }
+
+    pub fn spread(&self) -> Duration {
+        Duration::from_millis(self.spread_ms)
+    }
+}
+
+fn socket_address(text: &str) -> Result<(), String> {
+    let parsed: Result<SocketAddr, _> = text.parse();
+    parsed.map(drop).map_err(|_| {
+        format!("wants an address and a port such as 127.0.0.1:8080 or [::]:8080, not {text:?}")
+    })
+}
+
+/// An origin as a browser writes it, so that it can be compared letter by letter.
+fn origin(text: &str) -> Result<(), String> {
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._:[]".contains(&b);
+    match host {
+        Some(host) if !host.is_empty() && host.bytes().all(plain) => Ok(()),
+        _ => Err(format!(
+            "wants origins such as https://chat.example.org, in lower case and without a path, not {text:?}"
+        )),
+    }
+}
+
+fn net(text: &str) -> Result<(), String> {
+    let parsed: Result<Net, _> = text.parse();
+    parsed.map(drop).map_err(|e| format!("{e}, not {text:?}"))
+}
+
+/// The words do not show the pepper.
+fn pepper(text: &str) -> Result<(), String> {
+    if text.len() < 16 {
+        Err("is shorter than 16 characters".into())
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tertulia_kit::config::{self, show, template};
+
+    use super::*;
+
+    fn load_flags(flags: &[(&str, &str)]) -> Result<Loaded<Config>, Problems> {
+        let flags = flags
+            .iter()
+            .map(|(p, v)| ((*p).to_owned(), (*v).to_owned()))
+            .collect();
+        config::load(
+            &SCHEMA,
+            Sources {
+                flags,
+                ..Sources::default()
+            },
+        )
+    }
+
+    #[test]
+    fn the_defaults_fill_the_whole_tree() {
+        let config = load_flags(&[]).unwrap().value;
+        assert_eq!(config.data, PathBuf::from("data"));
+        assert_eq!(
+            config.live.options(config.drain.spread()).heartbeat,
+            Duration::from_secs(25)
+        );
+        assert_eq!(config.limits.login(), Some(Rate::per_second(200, 400)));
+        assert!(config.identity.pepper.is_none());
+    }
+
+    #[test]
+    fn every_number_of_the_table_fits_the_tree_at_both_of_its_bounds() {
+        for field in SCHEMA.fields {
+            if let config::Shape::Number { min, max } = field.shape {
+                for bound in [min, max] {
+                    let loaded = load_flags(&[(field.path, &bound.to_string())]);
+                    assert!(loaded.is_ok(), "{} = {bound}", field.path);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_template_is_a_file_that_changes_nothing() {
+        let sections = |text: &str| text.lines().filter(|l| l.starts_with('[')).count();
+        let text = template(&SCHEMA);
+        assert_eq!(
+            sections(&text),
+            SCHEMA.sections.len(),
+            "every section stands there once"
+        );
+        assert!(
+            text.lines()
+                .all(|l| l.is_empty() || l.starts_with(['#', '[']))
+        );
+        let shown = show(&load_flags(&[]).unwrap(), false);
+        for line in shown.lines().filter(|l| l.contains(" = ")) {
+            assert!(text.contains(&format!("# {line}\n")), "{line}");
+        }
+    }
+
+    #[test]
+    fn without_budgets_the_attempts_at_a_password_are_still_limited() {
+        let config = load_flags(&[("limits.enabled", "false")]).unwrap().value;
+        assert_eq!(
+            (config.limits.login(), config.limits.address()),
+            (None, None)
+        );
+        assert_eq!(config.limits.account(), Rate::per_minute(10, 10));
+    }
+
+    #[test]
+    fn what_can_not_work_is_told_before_the_start() {
+        let problems = load_flags(&[
+            ("listen", "localhost"),
+            ("public_origins", "https://chat.example.org/path"),
+            ("trusted_proxies", "10.0.0.0/8,proxy"),
+            ("log.levels", "tertulia=loud"),
+            ("identity.argon2_passes", "0"),
+        ]);
+        assert_eq!(problems.unwrap_err().0.len(), 5);
+    }
+}

@@ -1,0 +1,120 @@
+//! `tertulia`: the server, its operator's commands and the terminal client in one binary.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tertulia_kit::lifecycle::{self, StoppedBy};
+use tertulia_kit::telemetry;
+use tertulia_server::config::{self, Config};
+use tertulia_server::config_command::{self, ConfigCommand};
+use tertulia_server::wiring::{self, CrashAt};
+
+// Many small allocations of many sizes: measured against the system's in docs/performance.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(
+    name = "tertulia",
+    version,
+    about = "A self-hosted chat platform in one binary."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Starts a server with everything in it.
+    Serve(Serve),
+    /// Shows and explains the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    #[command(flatten)]
+    Client(tertulia_cli::Command),
+}
+
+/// Every key of the configuration can also be set in a file, by `TERTULIA_…` or by `--set`.
+#[derive(Args)]
+struct Serve {
+    /// The folder that holds everything the server keeps. Made when it is not there.
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// The address to listen on.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// A configuration file (TOML); `tertulia config template` writes one.
+    #[arg(long, value_name = "FILE", env = "TERTULIA_CONFIG")]
+    config: Option<PathBuf>,
+    /// Sets any key, such as `--set live.heartbeat_ms=20000`. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+    /// Aborts the process at a step of a send, for crash tests.
+    #[arg(long, hide = true, requires = "crash_after")]
+    crash_at: Option<CrashAt>,
+    /// At which send, counted from 1.
+    #[arg(long, hide = true)]
+    crash_after: Option<u64>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl Serve {
+    fn flags(&self) -> Vec<(String, String)> {
+        let named = [("data", &self.data), ("listen", &self.listen)];
+        let named = named
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
+        named.chain(self.set.iter().cloned()).collect()
+    }
+}
+
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.expect("the machine has threads for the runtime");
+    let result = match Cli::parse().command {
+        Command::Serve(options) => runtime.block_on(serve(options)),
+        Command::Config(command) => config_command::run(command),
+        Command::Client(command) => runtime.block_on(tertulia_cli::run(command)),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tertulia: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(options: Serve) -> anyhow::Result<ExitCode> {
+    let mut signals = lifecycle::signals()?;
+    let config: Config = config::load(options.config.clone(), options.flags())?.value;
+    telemetry::start(&config.log)?;
+    let crash = options.crash_at.zip(options.crash_after);
+    let node = wiring::start(config, crash).await?;
+    println!("Tertulia is ready at http://{}", node.address);
+    println!(
+        "(started in {} ms; Ctrl+C stops it)",
+        node.started_in.as_millis()
+    );
+    tokio::select! {
+        name = signals.next() => node.lifecycle.ask_to_stop(StoppedBy::Signal(name)),
+        () = node.lifecycle.asked_to_stop() => {}
+    }
+    let failed = matches!(node.lifecycle.stopped_by(), Some(StoppedBy::Failed { .. }));
+    tokio::select! {
+        stopped = node.stop() => match failed || !stopped.not_closed.is_empty() {
+            true => Ok(ExitCode::FAILURE),
+            false => Ok(ExitCode::SUCCESS),
+        },
+        // Who says it twice means at once.
+        _ = signals.next() => Ok(ExitCode::FAILURE),
+    }
+}

@@ -1,0 +1,288 @@
+//! The only place that knows every concrete type. It reads from top to bottom in the order of the start;
+//! the stop is the reverse.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use connectrpc::ConnectRpcService;
+use connectrpc_health::StaticChecker;
+use tertulia_api::gate::{Gate, Parts};
+use tertulia_api::http::{Doors, rpc_service};
+use tertulia_api::live::Live;
+use tertulia_api::live::feed::{Feed, Told};
+use tertulia_api::live::hub::Hub;
+use tertulia_api::rpc::{Services, full_router};
+use tertulia_kit::bus::{Bus, Memory};
+use tertulia_kit::clock::{HighWater, SharedClock};
+use tertulia_kit::health::Health;
+use tertulia_kit::id::{Ids, NodeIds as _};
+use tertulia_kit::lifecycle::{Grace, Kind, Lifecycle, Stopped};
+use tertulia_kit::limit::Budgets;
+use tertulia_kit::lock::{DataFolder, Format};
+use tertulia_kit::transport;
+use tertulia_services::access::Authorizer;
+use tertulia_services::chats::Chats;
+use tertulia_services::identity::{self, Identity, Peppers, SigningKeys};
+use tertulia_services::users::Users;
+use tertulia_store::fjall::{ChatLog, CrashPoint};
+use tertulia_store::sqlite::Sqlite;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+
+/// The version of the data folder's layout that this binary writes.
+const DATA_FORMAT: u32 = 1;
+/// How many callers' budgets are remembered, of logins and of addresses each.
+const CALLERS_WATCHED_MAX: usize = 100_000;
+/// How often the clock's mark is moved on; the mark is seconds ahead.
+const CLOCK_KEEP: Duration = Duration::from_secs(1);
+
+/// A step of a send at which a crash test aborts the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CrashAt {
+    /// The batch is made and not committed.
+    BeforeCommit,
+    /// The batch is on disk and nobody knows.
+    AfterCommitBeforeAck,
+    /// The sender knows and nobody else does.
+    AfterAckBeforePublish,
+}
+
+impl From<CrashAt> for CrashPoint {
+    fn from(at: CrashAt) -> Self {
+        match at {
+            CrashAt::BeforeCommit => CrashPoint::BeforeCommit,
+            CrashAt::AfterCommitBeforeAck => CrashPoint::AfterCommitBeforeAck,
+            CrashAt::AfterAckBeforePublish => CrashPoint::AfterAckBeforePublish,
+        }
+    }
+}
+
+/// A running node.
+pub struct Node {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// How long the start took.
+    pub started_in: Duration,
+    /// Its tasks.
+    pub lifecycle: Lifecycle,
+    /// The contract, without a network between.
+    pub rpc: ConnectRpcService<Gate>,
+    /// Everything on the port, without a network between.
+    pub http: axum::Router,
+    live: Arc<Live>,
+    health: Health,
+    grpc_health: Arc<StaticChecker>,
+    grace: Duration,
+    /// Kept to the last: it is the lock on the folder.
+    _folder: DataFolder,
+}
+
+/// Starts everything in one process.
+///
+/// # Errors
+/// When the folder is taken or of another version, a store can not be opened, or the address is not free.
+pub async fn start(config: Config, crash: Option<(CrashAt, u64)>) -> anyhow::Result<Node> {
+    let began = Instant::now();
+    let lifecycle = Lifecycle::new();
+    let health = Health::new();
+
+    let folder = open_folder(&config)?;
+    let mark = Arc::new(HighWater::open(&folder.path().join("clock")).context("the clock's mark")?);
+    let clock: SharedClock = mark.clone();
+    let ids = Arc::new(Ids::new(clock.clone(), folder.lease()?));
+    let told = lifecycle.told_loops();
+    lifecycle.spawn_loop("clock", move || keep_clock(mark.clone(), told.clone()));
+
+    let bus: Arc<dyn Bus<Told>> = Arc::new(Memory::new());
+    let feed = Feed::new(Arc::clone(&bus));
+    let sqlite = Sqlite::open(&folder.path().join("people.sqlite")).await?;
+    let log = ChatLog::open(
+        &folder.path().join("chats"),
+        log_options(&config, crash),
+        feed.clone(),
+        clock.clone(),
+    )
+    .await?;
+
+    let closing = sqlite.clone();
+    lifecycle.close_at_end("people", || async move { closing.close().await });
+    let closing = log.clone();
+    lifecycle.close_at_end("chats", || async move { closing.close().await });
+
+    let users = Arc::new(Users::new(Arc::new(sqlite.clone()), clock.clone()));
+    let identity = Identity::open(
+        identity_options(&config),
+        Arc::new(sqlite.clone()),
+        signing_keys(&folder)?,
+        peppers(&config, &folder)?,
+        ids.clone(),
+        clock.clone(),
+        feed,
+    )
+    .await?;
+    let identity = Arc::new(identity);
+    let chats = Arc::new(Chats::new(log.clone(), users.clone(), ids, clock.clone()));
+    let services = Services {
+        identity: identity.clone(),
+        users,
+        chats: chats.clone(),
+    };
+
+    let options = config.live.options(config.drain.spread());
+    let hub = Hub::new(bus, &options);
+    let live = Live::new(
+        options,
+        hub,
+        chats.clone(),
+        clock.clone(),
+        lifecycle.clone(),
+    );
+    let (router, grpc_health) = full_router(&services, live.clone());
+    let limits = &config.limits;
+    let parts = Parts {
+        identity: identity.clone(),
+        authorizer: Authorizer::new(chats),
+        login_budget: limits
+            .login()
+            .map(|rate| Budgets::new(rate, CALLERS_WATCHED_MAX, clock.clone())),
+        address_budget: limits
+            .address()
+            .map(|rate| Budgets::new(rate, CALLERS_WATCHED_MAX, clock.clone())),
+        clock,
+        call_timeout: config.http.call_timeout(),
+    };
+    let gate = Gate::new(parts, router);
+    live.set_gate(gate.clone());
+
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("the address {} can not be listened on", config.listen))?;
+    let address = listener.local_addr()?;
+    let doors = Doors {
+        gate: gate.clone(),
+        live: live.clone(),
+        identity,
+        health: health.clone(),
+        origins: config.public_origins.clone().into(),
+        trusted_proxies: config.trusted_proxies.clone().into(),
+        body_bytes_max: config.http.body_bytes_max,
+    };
+    let door = transport::Options {
+        header_timeout: config.http.header_timeout(),
+        ..transport::Options::default()
+    };
+    let http = tertulia_api::http::router(doors);
+    let serving = transport::serve(listener, http.clone(), door, lifecycle.clone());
+    lifecycle.spawn(Kind::Door, "http", serving);
+    watch(&health, &log, &sqlite);
+    health.ready();
+
+    Ok(Node {
+        address,
+        started_in: began.elapsed(),
+        rpc: rpc_service(gate, config.http.body_bytes_max),
+        http,
+        lifecycle,
+        live,
+        health,
+        grpc_health,
+        grace: config.drain.grace(),
+        _folder: folder,
+    })
+}
+
+impl Node {
+    /// Stops in order: not ready, no new connections, sessions told when to come back, open calls finished,
+    /// stores closed.
+    pub async fn stop(self) -> Stopped {
+        self.health.draining();
+        self.grpc_health.shutdown();
+        tracing::info!("draining {} sessions", self.live.sessions_open());
+        self.lifecycle.stop(Grace::of_connections(self.grace)).await
+    }
+}
+
+/// What readiness asks.
+fn watch(health: &Health, log: &Arc<ChatLog>, sqlite: &Sqlite) {
+    let (log, sqlite) = (log.clone(), sqlite.clone());
+    health.check("chats", move || {
+        std::future::ready(log.health().map_err(|f| f.words().to_owned()))
+    });
+    health.check("people", move || {
+        let sqlite = sqlite.clone();
+        async move { sqlite.check().await }
+    });
+}
+
+/// Takes the data folder, fresh or of this version.
+fn open_folder(config: &Config) -> anyhow::Result<DataFolder> {
+    let folder = DataFolder::open(config.data.as_ref())?;
+    match folder.format(DATA_FORMAT)? {
+        Format::Fresh => folder.set_format(DATA_FORMAT)?,
+        Format::Current => {}
+        Format::Older(version) => anyhow::bail!(
+            "the data folder {} has format {version}, which was never released; format {DATA_FORMAT} is the first",
+            folder.path().display()
+        ),
+    }
+    Ok(folder)
+}
+
+fn log_options(config: &Config, crash: Option<(CrashAt, u64)>) -> tertulia_store::fjall::Options {
+    tertulia_store::fjall::Options {
+        commit_batch_max: config.store.commit_batch_max,
+        commit_bytes_max: config.store.commit_bytes_max,
+        commit_queue_max: config.store.commit_queue_max,
+        cache_mib: config.store.cache_mib as u64,
+        crash_at: crash.map(|(at, _)| at.into()),
+        crash_after: crash.map_or(0, |(_, after)| after),
+    }
+}
+
+fn identity_options(config: &Config) -> identity::Options {
+    identity::Options {
+        access_lifetime: config.identity.access_token(),
+        refresh_lifetime: config.identity.refresh_token(),
+        refresh_overlap: config.identity.refresh_overlap(),
+        argon2_memory_kib: config.identity.argon2_memory_kib,
+        argon2_passes: config.identity.argon2_passes,
+        hashes_at_once: config.identity.hashes_at_once,
+        hash_queue_max: config.identity.hash_queue_max,
+        attempts_per_minute: config.limits.account_attempts_per_minute,
+        ..identity::Options::default()
+    }
+}
+
+/// The key that signs access tokens; made at the first start.
+fn signing_keys(folder: &DataFolder) -> anyhow::Result<SigningKeys> {
+    let seed = folder.secret("signing.key", 32)?;
+    let seed = seed
+        .expose()
+        .try_into()
+        .context("the signing key does not have 32 bytes")?;
+    Ok(SigningKeys::from_seed(&seed))
+}
+
+/// The configured pepper, or one that is made at the first start.
+fn peppers(config: &Config, folder: &DataFolder) -> anyhow::Result<Peppers> {
+    match &config.identity.pepper {
+        Some(pepper) => Ok(Peppers::new(pepper.expose())),
+        None => Ok(Peppers::new(folder.secret("pepper.key", 32)?.expose())),
+    }
+}
+
+async fn keep_clock(mark: Arc<HighWater>, stopping: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(CLOCK_KEEP) => {}
+            () = stopping.cancelled() => return,
+        }
+        if let Err(error) = mark.keep_ahead() {
+            tracing::error!(%error, "the clock's mark can not be moved on; time will stand still");
+        }
+    }
+}
