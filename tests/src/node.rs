@@ -1,0 +1,212 @@
+//! A node of our own for one test: its own folder, its own port.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tertulia_server::wiring::{self, Node};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::wire::Person;
+
+/// Hashing that costs nothing worth waiting for, and no limits but those that a test sets itself.
+const QUICK: [(&str, &str); 4] = [
+    ("identity.argon2_memory_kib", "8192"),
+    ("identity.argon2_passes", "1"),
+    ("limits.enabled", "false"),
+    ("limits.account_attempts_per_minute", "10000"),
+];
+
+/// A node in this process.
+pub struct Local {
+    /// The node.
+    pub node: Node,
+    /// Where it is reached.
+    pub url: String,
+    folder: TempDir,
+}
+
+impl Local {
+    /// Starts one.
+    pub async fn start() -> Local {
+        Local::with(&[]).await
+    }
+
+    /// Starts one with other settings.
+    pub async fn with(settings: &[(&str, &str)]) -> Local {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data").display().to_string();
+        let own = [("data", data.as_str()), ("listen", "127.0.0.1:0")];
+        let flags = own.iter().chain(&QUICK).chain(settings);
+        let flags = flags
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let config = tertulia_server::config::load(None, flags).unwrap_or_else(|e| panic!("{e}"));
+        let node = wiring::start(config.value, None).await.unwrap();
+        let url = format!("http://{}", node.address);
+        Local { node, url, folder }
+    }
+
+    /// A token of a person that this node made an hour ago, signed with its own key.
+    pub fn expired_token(&self, person: &Person) -> String {
+        let seed = std::fs::read(self.folder.path().join("data/signing.key")).unwrap();
+        // An Ed25519 key in PKCS #8 (RFC 8410) is a fixed head and the seed.
+        let mut der = vec![
+            0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20,
+        ];
+        der.extend_from_slice(&seed);
+        let header = jsonwebtoken::decode_header(&person.token).unwrap();
+        let payload = person.token.split('.').nth(1).unwrap();
+        let mut claims: Value =
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
+        for claim in ["iat", "nbf", "exp"] {
+            if let Some(at) = claims[claim].as_i64() {
+                claims[claim] = json!(at - 3_600);
+            }
+        }
+        let key = jsonwebtoken::EncodingKey::from_ed_der(&der);
+        jsonwebtoken::encode(&header, &claims, &key).unwrap()
+    }
+}
+
+/// A server in its own process, to be killed.
+pub struct Process {
+    child: Child,
+    /// Where it is reached.
+    pub url: String,
+}
+
+/// How a process is started.
+#[derive(Debug, Clone, Default)]
+pub struct Start<'a> {
+    /// The address; a free one when empty.
+    pub listen: Option<&'a str>,
+    /// Settings beside the quick ones.
+    pub settings: &'a [(&'a str, &'a str)],
+    /// Aborts at this step of the n-th send.
+    pub crash: Option<(&'a str, u64)>,
+}
+
+impl Process {
+    /// Starts the real binary on a folder and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn start(folder: &Path, start: Start<'_>) -> Result<Process> {
+        let mut command = Command::new(binary());
+        command.arg("serve").arg("--data").arg(folder);
+        command.args(["--listen", start.listen.unwrap_or("127.0.0.1:0")]);
+        for (key, value) in QUICK.iter().chain(start.settings) {
+            command.args(["--set", &format!("{key}={value}")]);
+        }
+        if let Some((step, nth)) = start.crash {
+            command.args(["--crash-at", step, "--crash-after", &nth.to_string()]);
+        }
+        // The settings of whoever runs the tests are not the test's.
+        let foreign =
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TERTULIA_"));
+        foreign.for_each(|(name, _)| _ = command.env_remove(name));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().context("the server can not be started")?;
+        let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
+        let ready = async {
+            while let Some(line) = lines.next_line().await? {
+                if let Some(url) = line.strip_prefix("Tertulia is ready at ") {
+                    return Ok(url.to_owned());
+                }
+            }
+            bail!("the server ended before it was ready")
+        };
+        let ready = tokio::time::timeout(Duration::from_secs(60), ready).await;
+        let url = match ready
+            .context("the server is not ready after a minute")
+            .and_then(|r| r)
+        {
+            Ok(url) => url,
+            Err(error) => {
+                _ = child.start_kill();
+                let output = child.wait_with_output().await?;
+                return Err(error.context(String::from_utf8_lossy(&output.stderr).into_owned()));
+            }
+        };
+        // What it logs from here on is read and dropped, so that it never waits for us.
+        let mut stderr = child.stderr.take().context("no stderr")?;
+        tokio::spawn(async move { tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await });
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Ok(Process { child, url })
+    }
+
+    /// The address without the scheme.
+    pub fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap_or_default()
+    }
+
+    /// Ends it with SIGKILL and waits until it is gone.
+    pub async fn kill(mut self) {
+        _ = self.child.kill().await;
+    }
+
+    /// Waits until it ends by itself, for at most half a minute.
+    ///
+    /// # Errors
+    /// When it goes on.
+    pub async fn ended(mut self) -> Result<std::process::ExitStatus> {
+        Ok(tokio::time::timeout(Duration::from_secs(30), self.child.wait()).await??)
+    }
+
+    /// Asks it to stop, as an operator does.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn terminate(self) -> Result<std::process::ExitStatus> {
+        let sent = std::process::Command::new("kill")
+            .arg(self.pid().to_string())
+            .status()?;
+        ensure!(sent.success(), "kill failed");
+        self.ended().await
+    }
+}
+
+/// The binary, built if it is not.
+pub fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let built = std::process::Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--quiet",
+                "-p",
+                "tertulia-server",
+                "--bin",
+                "tertulia",
+            ])
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+            .status();
+        assert!(
+            built.is_ok_and(|status| status.success()),
+            "the server does not build"
+        );
+        // This test is at target/<profile>/deps/<name>.
+        let here = std::env::current_exe().expect("a test has a path");
+        here.ancestors()
+            .nth(2)
+            .expect("tests are two folders down")
+            .join("tertulia")
+    })
+}

@@ -1,0 +1,272 @@
+//! People who talk to a node over raw wires, as any stranger's client would.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{SinkExt as _, StreamExt as _};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+/// How long a test waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What came back over HTTP.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HashMap<String, String>,
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as JSON; null when it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// The code of a Connect error.
+    pub fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// An HTTP request.
+pub async fn request(
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Answer {
+    let client: Client<HttpConnector, Full<Bytes>> =
+        Client::builder(TokioExecutor::new()).build_http();
+    let mut builder = http::Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        builder = builder.header(*name, *value);
+    }
+    let request = builder.body(Full::new(body.into())).unwrap();
+    let response = tokio::time::timeout(PATIENCE, client.request(request))
+        .await
+        .unwrap()
+        .unwrap();
+    let (parts, body) = response.into_parts();
+    let headers = parts
+        .headers
+        .iter()
+        .map(|(name, value)| {
+            (
+                name.to_string(),
+                value.to_str().unwrap_or_default().to_owned(),
+            )
+        })
+        .collect();
+    Answer {
+        status: parts.status.as_u16(),
+        headers,
+        body: body.collect().await.unwrap().to_bytes(),
+    }
+}
+
+/// A call as curl makes it: JSON over POST.
+pub async fn post(url: &str, method: &str, token: Option<&str>, body: Value) -> Answer {
+    let bearer = token.map(|t| format!("Bearer {t}"));
+    let mut headers = vec![("content-type", "application/json")];
+    if let Some(bearer) = &bearer {
+        headers.push(("authorization", bearer));
+    }
+    request(
+        "POST",
+        &format!("{url}/{method}"),
+        &headers,
+        body.to_string(),
+    )
+    .await
+}
+
+/// A signed-in person.
+#[derive(Debug, Clone)]
+pub struct Person {
+    pub name: String,
+    pub user_id: String,
+    pub token: String,
+    pub refresh_token: String,
+    pub password: String,
+}
+
+impl Person {
+    /// Makes an account.
+    pub async fn sign_up(url: &str, name: &str) -> Person {
+        let password = format!(
+            "correct horse of {}",
+            name.chars().rev().collect::<String>()
+        );
+        let body = json!({"name": name, "password": password, "device": {"name": "test"}});
+        let answer = post(
+            url,
+            "tertulia.identity.v1.IdentityService/CreateAccount",
+            None,
+            body,
+        )
+        .await;
+        assert_eq!(
+            answer.status,
+            200,
+            "{}",
+            String::from_utf8_lossy(&answer.body)
+        );
+        Person::from_credentials(name, &password, &answer.json()["credentials"])
+    }
+
+    /// Signs in once more, on another device.
+    pub async fn sign_in(&self, url: &str) -> Person {
+        let body = json!({"name": self.name, "password": self.password});
+        let answer = post(
+            url,
+            "tertulia.identity.v1.IdentityService/Login",
+            None,
+            body,
+        )
+        .await;
+        assert_eq!(
+            answer.status,
+            200,
+            "{}",
+            String::from_utf8_lossy(&answer.body)
+        );
+        Person::from_credentials(&self.name, &self.password, &answer.json()["credentials"])
+    }
+
+    fn from_credentials(name: &str, password: &str, credentials: &Value) -> Person {
+        let text = |field: &str| credentials[field].as_str().unwrap_or_default().to_owned();
+        Person {
+            name: name.to_owned(),
+            user_id: text("userId"),
+            token: text("accessToken"),
+            refresh_token: text("refreshToken"),
+            password: password.to_owned(),
+        }
+    }
+
+    /// Calls a method.
+    pub async fn call(&self, url: &str, method: &str, body: Value) -> Answer {
+        post(url, method, Some(&self.token), body).await
+    }
+
+    /// Opens the direct chat with somebody; its id.
+    pub async fn chat_with(&self, url: &str, other: &Person) -> String {
+        let body = json!({"userId": other.user_id});
+        let answer = self
+            .call(url, "tertulia.chats.v1.ChatsService/OpenDirect", body)
+            .await;
+        assert_eq!(
+            answer.status,
+            200,
+            "{}",
+            String::from_utf8_lossy(&answer.body)
+        );
+        answer.json()["chat"]["chatId"].as_str().unwrap().to_owned()
+    }
+
+    /// Says something; the answer.
+    pub async fn say(&self, url: &str, chat: &str, id: &str, text: &str) -> Answer {
+        let body = json!({"chatId": chat, "clientMessageId": id, "text": text});
+        self.call(url, "tertulia.chats.v1.ChatsService/SendMessage", body)
+            .await
+    }
+}
+
+/// A raw live socket that speaks JSON.
+pub struct Socket(pub WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+/// What comes over a socket.
+#[derive(Debug)]
+pub enum Came {
+    /// A frame.
+    Frame(Value),
+    /// The server closed, with this code.
+    Closed(u16),
+}
+
+impl Socket {
+    /// Opens the socket with a subprotocol.
+    pub async fn open(url: &str, subprotocol: &str) -> Result<Socket, Error> {
+        let mut request =
+            format!("{}/live", url.replace("http://", "ws://")).into_client_request()?;
+        request
+            .headers_mut()
+            .insert("sec-websocket-protocol", subprotocol.parse().unwrap());
+        let (socket, _) = tokio_tungstenite::connect_async(request).await?;
+        Ok(Socket(socket))
+    }
+
+    /// Opens the socket, says hello, and gives the welcome.
+    pub async fn hello(url: &str, token: &str, cursor: &str) -> (Socket, Value) {
+        let mut socket = Socket::open(url, "tertulia.v1.json").await.unwrap();
+        socket
+            .send(json!({"hello": {"accessToken": token, "cursor": cursor}}))
+            .await;
+        let welcome = socket.frame("welcome").await;
+        (socket, welcome)
+    }
+
+    /// Sends a frame. A socket that is closed already takes it in silence.
+    pub async fn send(&mut self, frame: Value) {
+        _ = self.0.send(Message::text(frame.to_string())).await;
+    }
+
+    /// The next thing that comes.
+    pub async fn next(&mut self) -> Came {
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.0.next()).await;
+            match next.expect("the server is silent") {
+                Some(Ok(Message::Text(text))) => {
+                    return Came::Frame(serde_json::from_str(&text).unwrap());
+                }
+                Some(Ok(Message::Close(Some(frame)))) => return Came::Closed(frame.code.into()),
+                Some(Ok(Message::Close(None))) | None => return Came::Closed(1005),
+                Some(Ok(_)) => {}
+                Some(Err(_)) => return Came::Closed(1006),
+            }
+        }
+    }
+
+    /// The next frame of a kind; others before it are skipped.
+    pub async fn frame(&mut self, kind: &str) -> Value {
+        loop {
+            match self.next().await {
+                Came::Frame(mut frame) if frame.get(kind).is_some() => return frame[kind].take(),
+                Came::Frame(_) => {}
+                Came::Closed(code) => panic!("closed with {code} before a {kind} came"),
+            }
+        }
+    }
+
+    /// The code with which the server closes; frames before it are skipped.
+    pub async fn closed(&mut self) -> u16 {
+        loop {
+            if let Came::Closed(code) = self.next().await {
+                return code;
+            }
+        }
+    }
+
+    /// Calls a method; the reply.
+    pub async fn call(&mut self, id: u64, method: &str, request: Value) -> Value {
+        self.send(json!({"call": {"callId": id.to_string(), "method": method, "json": request}}))
+            .await;
+        let wanted = id.to_string();
+        loop {
+            let reply = self.frame("reply").await;
+            if reply["callId"].as_str() == Some(wanted.as_str()) {
+                return reply;
+            }
+        }
+    }
+}
