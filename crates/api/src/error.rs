@@ -129,6 +129,8 @@ fn adopt(error: &ConnectError) -> Failure {
         ErrorCode::ResourceExhausted | ErrorCode::OutOfRange => errors::too_large(words),
         ErrorCode::Unimplemented => errors::unknown_method(),
         ErrorCode::DeadlineExceeded | ErrorCode::Canceled => errors::deadline(),
+        // Only what is not ours answers so by itself: the health service, of a service that it does not know.
+        ErrorCode::NotFound => errors::no_such_route(),
         _ => errors::internal(error.clone()),
     }
 }
