@@ -239,37 +239,32 @@ impl Gate {
     /// `TOO_MANY_REQUESTS`.
     pub fn knock(&self, peer: IpAddr) -> Result<()> {
         let weight = proto::method("tertulia.live.v1.LiveService/Connect").map_or(1, |m| m.weight);
-        let budget = self.parts.address_budget.as_ref();
-        let spent = budget.map_or(Ok(()), |b| b.spend(&network(peer), weight));
-        spent.map_err(errors::too_many_requests)
+        self.charge_address(peer, weight)
     }
 
-    /// Charges a session for a frame that is not a call and makes work all the same.
+    /// Charges a login for a call, or for a frame that is none and makes work all the same.
     ///
     /// # Errors
     /// `TOO_MANY_REQUESTS`.
-    pub fn charge_frame(&self, caller: &Caller, weight: u32) -> Result<()> {
+    pub fn charge_login(&self, caller: &Caller, weight: u32) -> Result<()> {
         let budget = self.parts.login_budget.as_ref();
         let spent = budget.map_or(Ok(()), |b| b.spend(&caller.login, weight));
         spent.map_err(errors::too_many_requests)
     }
 
+    fn charge_address(&self, peer: IpAddr, weight: u32) -> Result<()> {
+        let budget = self.parts.address_budget.as_ref();
+        let spent = budget.map_or(Ok(()), |b| b.spend(&network(peer), weight));
+        spent.map_err(errors::too_many_requests)
+    }
+
     fn charge(&self, ctx: &RequestContext, caller: Option<&Caller>, weight: u32) -> Result<()> {
-        let spent = match (caller, ctx.extensions().get::<Peer>()) {
-            (Some(caller), _) => self
-                .parts
-                .login_budget
-                .as_ref()
-                .map(|b| b.spend(&caller.login, weight)),
-            (None, Some(peer)) => self
-                .parts
-                .address_budget
-                .as_ref()
-                .map(|b| b.spend(&network(peer.0), weight)),
+        match (caller, ctx.extensions().get::<Peer>()) {
+            (Some(caller), _) => self.charge_login(caller, weight),
+            (None, Some(peer)) => self.charge_address(peer.0, weight),
             // A caller in this process.
-            (None, None) => None,
-        };
-        spent.unwrap_or(Ok(())).map_err(errors::too_many_requests)
+            (None, None) => Ok(()),
+        }
     }
 
     /// Opens a stream for who may. How long it lasts is between its two ends.

@@ -436,7 +436,7 @@ impl Session {
     }
 
     fn charge(&self, weight: u32) -> Result<(), End> {
-        let charged = self.live.gate().charge_frame(&self.caller, weight);
+        let charged = self.live.gate().charge_login(&self.caller, weight);
         charged.map_err(|_| close(close::RATE_LIMITED))
     }
 
