@@ -10,7 +10,7 @@ use tertulia_server::config::{self, Config};
 use tertulia_server::config_command::{self, ConfigCommand};
 use tertulia_server::wiring::{self, CrashAt};
 
-// Many small allocations of many sizes: measured against the system's in docs/performance.md.
+// Many small allocations of many sizes, made on one thread and freed on another.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -54,7 +54,7 @@ struct Serve {
     /// Aborts the process at a step of a send, for crash tests.
     #[arg(long, hide = true, requires = "crash_after")]
     crash_at: Option<CrashAt>,
-    /// At which send, counted from 1.
+    /// How many sends go well before that.
     #[arg(long, hide = true)]
     crash_after: Option<u64>,
 }
