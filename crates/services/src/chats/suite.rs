@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tertulia_kit::clock::{ManualClock, SharedClock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::memory::Memory;
 use super::model::*;
@@ -764,28 +764,23 @@ pub async fn a_reader_who_follows_by_positions_never_has_a_hole(place: &dyn Plac
             }
         });
     }
-    let done = Arc::new(Notify::new());
+    // A state, not an event: a reader that starts after the last write sees it too.
+    let (finish, finished) = watch::channel(false);
     let mut readers = tokio::task::JoinSet::new();
     for _ in 0..3 {
-        let (store, done) = (Arc::clone(bench.store()), Arc::clone(&done));
+        let (store, finished) = (Arc::clone(bench.store()), finished.clone());
         readers.spawn(async move {
             let mut reader = Reader::default();
-            let finished = done.notified();
-            tokio::pin!(finished);
-            finished.as_mut().enable();
-            loop {
-                tokio::select! {
-                    biased;
-                    () = &mut finished => break,
-                    () = reader.follow(&store, ANA, start) => tokio::task::yield_now().await,
-                }
+            while !*finished.borrow() {
+                reader.follow(&store, ANA, start).await;
+                tokio::task::yield_now().await;
             }
             reader.follow(&store, ANA, start).await;
             reader
         });
     }
     writers.join_all().await;
-    done.notify_waiters();
+    finish.send_replace(true);
     for reader in readers.join_all().await {
         assert_eq!(reader.logs.len(), 4);
         for (chat, log) in reader.logs {
