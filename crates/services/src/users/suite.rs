@@ -100,6 +100,7 @@ pub async fn only_what_is_set_changes(store: Arc<impl Store>) {
         user: UserId(1),
         shown: Some(shown),
         about: None,
+        shares_seen: None,
         at_ms: 5,
     };
     let user = store.update(shown).await.unwrap().unwrap();
@@ -146,6 +147,7 @@ pub async fn a_new_display_name_is_found_and_the_old_one_is_not(store: Arc<impl 
         user: UserId(1),
         shown: Some(shown),
         about: None,
+        shares_seen: None,
         at_ms: 5,
     };
     store.update(update).await.unwrap().unwrap();

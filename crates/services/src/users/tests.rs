@@ -36,6 +36,7 @@ async fn a_profile_is_changed_by_its_owner() {
     let change = ProfileChange {
         display_name: Some("  Ana B. ".into()),
         about: None,
+        shares_seen: None,
     };
     let changed = users.update(&caller(1), change).await.unwrap();
     assert_eq!(changed.display_name, "Ana B.");
@@ -107,6 +108,6 @@ async fn many_ids_are_answered_once_each() {
     let users = users(&people).await;
     let twice: Vec<UserId> = (1..=300).chain(1..=300).map(UserId).collect();
     assert_eq!(users.by_ids(&twice).await.unwrap().len(), 250);
-    assert!(users.exists(UserId(250)).await.unwrap());
-    assert!(!users.exists(UserId(251)).await.unwrap());
+    let there = users.existing(&[UserId(251), UserId(250), UserId(250)]).await;
+    assert_eq!(there.unwrap(), [UserId(250)]);
 }
