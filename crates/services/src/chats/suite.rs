@@ -13,8 +13,11 @@
 
 mod bench;
 mod chats;
+mod due;
 mod history;
 mod log;
+mod marks;
+mod members;
 mod messages;
 mod positions;
 mod recount;
@@ -27,8 +30,11 @@ use tertulia_kit::clock::SharedClock;
 use super::ports::{ChatStore, Committed};
 
 pub use chats::*;
+pub use due::*;
 pub use history::*;
 pub use log::*;
+pub use marks::*;
+pub use members::*;
 pub use messages::*;
 pub use positions::*;
 
@@ -59,6 +65,14 @@ macro_rules! chat_store_suite {
             one_sending_repeated_at_once_is_written_once
             many_tasks_append_without_holes_and_in_the_order_of_each
             texts_of_any_kind_come_back_as_they_were
+            an_edit_rewrites_the_message_and_keeps_what_was_sent_first
+            a_deleted_message_has_its_text_nowhere
+            reactions_are_counted_by_kind_and_named_by_user
+            what_is_mine_is_of_one_user
+            what_was_hidden_stays_hidden_after_coming_back
+            pins_are_listed_with_the_newest_first
+            a_thread_has_its_messages_and_its_root_counts_them
+            copies_are_sent_together
             pages_have_no_holes_at_any_border
             events_are_found_by_their_seqs
             changes_are_exactly_the_changed_messages_of_a_part
@@ -71,6 +85,23 @@ macro_rules! chat_store_suite {
             a_position_from_the_future_is_refused
             a_reader_who_follows_by_positions_never_has_a_hole
             facts_are_told_once_in_the_order_of_the_commits
+            a_group_is_heard_by_who_is_in_it_after_the_commit
+            a_channel_is_heard_by_whoever_has_it_warm
+            a_direct_chat_is_heard_by_the_two
+            who_comes_and_goes_is_told_in_their_own_log
+            roles_are_as_they_were_given
+            members_and_banned_are_listed_in_pages_by_id
+            a_banned_user_stays_out_until_the_ban_is_lifted
+            an_invite_lets_in_as_many_as_it_says
+            the_limit_of_members_holds_when_many_come_at_once
+            read_states_are_exact_on_every_step
+            mentions_and_calls_are_counted
+            a_mark_never_goes_back
+            receipts_are_told_in_small_chats_only
+            settings_and_drafts_are_kept_and_told_to_the_own_devices
+            standings_are_those_of_the_members_in_the_order_asked
+            a_message_is_due_when_its_time_is_over
+            a_scheduled_message_is_due_until_it_is_sent_or_called_off
             everything_is_there_after_reopening
             a_random_history_agrees_with_memory
         );

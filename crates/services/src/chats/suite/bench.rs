@@ -316,7 +316,7 @@ pub fn sent(done: Done) -> Sent {
 }
 
 /// What a message is now.
-pub fn said(event: &Event) -> &Message {
+pub fn said(event: &Arc<Event>) -> &Message {
     event.message().expect("a message")
 }
 

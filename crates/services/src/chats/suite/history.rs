@@ -1,6 +1,7 @@
 //! A long random history, done to a store and to memory step by step: every answer, every fact and every read
 //! must agree, and what is counted must be what a recount finds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rand::rngs::StdRng;
@@ -18,12 +19,16 @@ use crate::ids::{ChatId, MessageId, ScheduledId, UserId};
 
 /// How many commands a history has.
 const STEPS: i64 = 1_500;
+/// How many it has at most, to have every kind of act in it.
+const STEPS_MAX: i64 = 6_000;
 /// How many people take part, by their ids from 1.
-const USERS: i64 = 6;
+const USERS: i64 = 7;
 /// How many chats are made at most.
 const CHATS_MAX: usize = 8;
 /// After how many commands everything is read and compared.
 const COMPARED_EVERY: i64 = 50;
+/// How many kinds of acts there are.
+const KINDS_OF_ACTS: usize = 25;
 const EMOJIS: [&str; 4] = ["👍", "❤️", "🎉", "👩🏽‍🚀"];
 
 /// The seed is printed; `TERTULIA_SEED` gives the same history again.
@@ -32,9 +37,15 @@ pub async fn a_random_history_agrees_with_memory(place: &dyn Place) {
     println!("TERTULIA_SEED={seed}");
     let mut both = Both::at(place).await;
     let mut author = Author::new(seed);
-    for step in 1..=STEPS {
+    for step in 1..=STEPS_MAX {
+        if step > STEPS && author.accepted.len() == KINDS_OF_ACTS {
+            break;
+        }
         let command = author.next(step, &both.memory, &both.bench.clock).await;
-        both.write(step, command).await;
+        let act = name(&command.act);
+        if both.write(step, command).await {
+            *author.accepted.entry(act).or_default() += 1;
+        }
         if author.one_in(40) {
             both.marks.push(both.positions().await);
         }
@@ -96,13 +107,20 @@ impl<'a> Both<'a> {
         (self.bench.position().await, memory)
     }
 
-    async fn write(&mut self, step: i64, command: Command) {
+    /// Does something to both, and says whether it was accepted.
+    async fn write(&mut self, step: i64, command: Command) -> bool {
         let told = format!("step {step}: {command:?}");
         let one = self.bench.store().write(command.clone()).await;
         let two = self.memory.write(command).await;
         match (one, two) {
-            (Ok(one), Ok(two)) => assert_eq!(one, two, "{told}"),
-            (Err(one), Err(two)) => assert_eq!(one.reason(), two.reason(), "{told}"),
+            (Ok(one), Ok(two)) => {
+                assert_eq!(one, two, "{told}");
+                true
+            }
+            (Err(one), Err(two)) => {
+                assert_eq!(one.reason(), two.reason(), "{told}");
+                false
+            }
             (one, two) => panic!("{one:?} and in memory {two:?} at {told}"),
         }
     }
@@ -175,7 +193,7 @@ impl<'a> Both<'a> {
             assert_eq!(sorted(one.expired), sorted(two.expired));
             assert_eq!(sorted(one.scheduled), sorted(two.scheduled));
         }
-        for code in &author.codes {
+        for (.., code) in &author.codes {
             assert_eq!(
                 store.invite(code).await.unwrap(),
                 memory.invite(code).await.unwrap()
@@ -214,7 +232,7 @@ impl<'a> Both<'a> {
         for chat in chats {
             let one = store.role(*chat, user).await.unwrap();
             assert_eq!(one, memory.role(*chat, user).await.unwrap());
-            let all: Vec<Seq> = (1..=STEPS).collect();
+            let all: Vec<Seq> = (1..=STEPS_MAX).collect();
             let one = store.mine(user, *chat, &all).await.unwrap();
             assert_eq!(one, memory.mine(user, *chat, &all).await.unwrap());
         }
@@ -236,12 +254,13 @@ fn sorted<T: Ord>(mut all: Vec<T>) -> Vec<T> {
 struct Author {
     random: StdRng,
     chats: Vec<ChatId>,
-    codes: Vec<String>,
-    scheduled: Vec<ScheduledId>,
-    /// What has a key, and when it was sent, to be sent again.
+    /// With where and by whom they were made.
+    codes: Vec<(ChatId, UserId, String)>,
+    scheduled: Vec<(UserId, ScheduledId)>,
+    /// What has a key, to be done again.
     keyed: Vec<Command>,
-    /// How often each kind of act was made up.
-    acts: std::collections::BTreeMap<&'static str, u32>,
+    /// How often each kind of act was accepted.
+    accepted: BTreeMap<&'static str, u32>,
 }
 
 impl Author {
@@ -252,7 +271,7 @@ impl Author {
             codes: Vec::new(),
             scheduled: Vec::new(),
             keyed: Vec::new(),
-            acts: Default::default(),
+            accepted: BTreeMap::new(),
         }
     }
 
@@ -277,15 +296,34 @@ impl Author {
         self.chats[self.random.random_range(0..self.chats.len())]
     }
 
-    /// Some event of a chat, more often one of the newest, sometimes one that is not there.
+    /// Some event of a chat, most often one of the newest messages, sometimes one that is not there.
     async fn seq(&mut self, memory: &Memory, chat: ChatId) -> Seq {
-        let chat = memory.chat(chat).await.unwrap();
-        let head = chat.map_or(0, |chat| chat.head);
-        let from = match self.one_in(3) {
-            true => 0,
-            false => (head - 12).max(0),
-        };
-        self.random.random_range(from..=head + 1)
+        let page = memory.events_before(chat, 0, 40).await.unwrap();
+        let mut seqs = page.events.iter().filter(|event| {
+            let message = event.message();
+            message.is_some_and(|message| message.deletion.is_none() || self.one_in(4))
+        });
+        let newest: Vec<Seq> = seqs.by_ref().map(|event| event.seq).collect();
+        match newest.len() {
+            0 => self.random.random_range(0..=page.head + 1),
+            _ if self.one_in(4) => self.random.random_range(0..=page.head + 1),
+            count => newest[self.random.random_range(0..count)],
+        }
+    }
+
+    /// Most often somebody who is in a chat with this role or a higher one.
+    async fn member(&mut self, memory: &Memory, chat: ChatId, role: Role) -> UserId {
+        let all = memory.members(chat, UserId(0), usize::MAX).await.unwrap();
+        let able: Vec<UserId> = all
+            .into_iter()
+            .filter(|(_, membership)| membership.role >= role)
+            .map(|(user, _)| user)
+            .collect();
+        match able.len() {
+            0 => self.user(),
+            _ if self.one_in(6) => self.user(),
+            count => able[self.random.random_range(0..count)],
+        }
     }
 
     async fn some_seqs(&mut self, memory: &Memory, chat: ChatId) -> Vec<Seq> {
@@ -333,7 +371,7 @@ impl Author {
     }
 
     async fn next(&mut self, step: i64, memory: &Memory, clock: &ManualClock) -> Command {
-        let mut actor = self.user();
+        let mut actor = UserId::SERVER;
         let act = self.act(step, &mut actor, memory, clock.now_ms()).await;
         let command = Command {
             actor,
@@ -349,14 +387,20 @@ impl Author {
             | Act::Schedule(_) => self.keyed.push(command.clone()),
             _ => {}
         }
-        *self.acts.entry(name(&command.act)).or_default() += 1;
         command
     }
 
     async fn act(&mut self, step: i64, actor: &mut UserId, memory: &Memory, now_ms: i64) -> Act {
         let chat = self.chat();
-        match self.random.random_range(0..100) {
-            0..6 if self.chats.len() < CHATS_MAX => self.new_chat(step, *actor),
+        let kind = self.random.random_range(0..100);
+        let role = match kind {
+            // What only those may do who keep order.
+            63..66 | 75..91 if !self.one_in(4) => Role::Admin,
+            _ => Role::Member,
+        };
+        *actor = self.member(memory, chat, role).await;
+        match kind {
+            0..8 if self.chats.len() < CHATS_MAX => self.new_chat(step, *actor),
             0..30 => {
                 let root = self.seq(memory, chat).await;
                 let reply = self.seq(memory, chat).await;
@@ -398,12 +442,12 @@ impl Author {
                 let message = self.seq(memory, chat).await;
                 react(chat, message, self.emoji(), !self.one_in(3))
             }
-            61..64 => Act::Pin {
+            61..66 => Act::Pin {
                 chat,
                 message: self.seq(memory, chat).await,
                 on: !self.one_in(3),
             },
-            64..72 => {
+            66..72 => {
                 let (delivered, seen) =
                     (self.seq(memory, chat).await, self.seq(memory, chat).await);
                 mark(
@@ -414,23 +458,24 @@ impl Author {
                 )
             }
             72..75 => self.choice(step, memory, chat, now_ms).await,
-            75..84 => self.membership(chat),
-            84..88 => self.way_in(step, chat, *actor, now_ms),
-            88..91 => self.change(chat, step),
-            91..94 => self.schedule(step, chat, *actor, now_ms),
+            75..85 => self.membership(chat, actor),
+            85..89 => self.way_in(step, chat, actor, now_ms),
+            89..91 => self.change(chat, step),
+            91..95 => self.schedule(step, chat, actor, now_ms),
             _ => self.by_itself(step, memory, actor, now_ms).await,
         }
     }
 
+    /// Chats of each kind in turn.
     fn new_chat(&mut self, step: i64, actor: UserId) -> Act {
         self.chats.push(ChatId(step));
-        let other = self.user();
-        if other != actor && self.one_in(2) {
-            return open_direct(actor, other, step);
-        }
-        let kind = match self.one_in(3) {
-            true => ChatKind::Channel,
-            false => ChatKind::Group,
+        let kind = match self.chats.len() % 3 {
+            0 => {
+                let other = UserId(actor.0 % USERS + 1);
+                return open_direct(actor, other, step);
+            }
+            1 => ChatKind::Channel,
+            _ => ChatKind::Group,
         };
         Act::Create(new_chat(step, kind, actor, &self.some_users()))
     }
@@ -508,21 +553,24 @@ impl Author {
         Act::Draft { chat, draft }
     }
 
-    fn membership(&mut self, chat: ChatId) -> Act {
+    fn membership(&mut self, chat: ChatId, actor: &mut UserId) -> Act {
         let user = self.user();
         match self.random.random_range(0..10) {
             0..4 => Act::Add {
                 chat,
                 users: self.some_users(),
-                role: self.one_in(3).then(|| self.role()),
+                role: self.one_in(4).then(|| self.role()),
             },
-            4 => Act::Leave { chat },
-            5 => Act::Remove {
+            4 => {
+                *actor = user;
+                Act::Leave { chat }
+            }
+            5..7 => Act::Remove {
                 chat,
                 user,
                 ban: self.one_in(2),
             },
-            6..8 => Act::Unban { chat, user },
+            7 => Act::Unban { chat, user },
             _ => Act::SetRole {
                 chat,
                 user,
@@ -531,23 +579,31 @@ impl Author {
         }
     }
 
-    fn way_in(&mut self, step: i64, chat: ChatId, actor: UserId, now_ms: i64) -> Act {
+    fn way_in(&mut self, step: i64, chat: ChatId, actor: &mut UserId, now_ms: i64) -> Act {
         let known = match self.codes.len() {
             0 => None,
-            count => Some(self.codes[self.random.random_range(0..count)].clone()),
+            count => {
+                Some(self.codes[count - 1 - self.random.random_range(0..count.min(4))].clone())
+            }
         };
-        match (self.random.random_range(0..5), known) {
-            (0, Some(code)) => Act::RevokeInvite { chat, code },
-            (1..4, Some(code)) => Act::Join { code },
+        match (self.random.random_range(0..6), known) {
+            (0, Some((chat, maker, code))) => {
+                *actor = maker;
+                Act::RevokeInvite { chat, code }
+            }
+            (1..4, Some((.., code))) => {
+                *actor = self.user();
+                Act::Join { code }
+            }
             _ => {
                 let code = format!("code-{step}");
-                self.codes.push(code.clone());
+                self.codes.push((chat, *actor, code.clone()));
                 let in_time = self.one_in(2);
                 Act::MakeInvite {
                     invite: Invite {
                         code,
                         chat,
-                        created_by: actor,
+                        created_by: *actor,
                         created_at_ms: now_ms,
                         expires_at_ms: if in_time { now_ms + HOUR_MS } else { 0 },
                         uses_max: self.random.random_range(0..3),
@@ -555,7 +611,7 @@ impl Author {
                         role: Role::Reader,
                     },
                     role_chosen: self.one_in(2),
-                    key: key(&device(actor), step),
+                    key: key(&device(*actor), step),
                 }
             }
         }
@@ -573,13 +629,16 @@ impl Author {
         }
     }
 
-    fn schedule(&mut self, step: i64, chat: ChatId, actor: UserId, now_ms: i64) -> Act {
-        if self.one_in(4) && !self.scheduled.is_empty() {
-            let which = self.random.random_range(0..self.scheduled.len());
-            let scheduled = self.scheduled[which];
+    fn schedule(&mut self, step: i64, chat: ChatId, actor: &mut UserId, now_ms: i64) -> Act {
+        if self.one_in(3) && !self.scheduled.is_empty() {
+            let newest = self.scheduled.len().min(4);
+            let which = self.scheduled.len() - 1 - self.random.random_range(0..newest);
+            let (user, scheduled) = self.scheduled[which];
+            *actor = user;
             return Act::CallOff { scheduled };
         }
-        self.scheduled.push(ScheduledId(step));
+        let actor = *actor;
+        self.scheduled.push((actor, ScheduledId(step)));
         Act::Schedule(Scheduled {
             id: ScheduledId(step),
             user: actor,
@@ -623,7 +682,9 @@ impl Author {
 
     /// A history in which a kind of act is missing proves nothing about it.
     fn check_that_enough_happened(&self) {
-        assert_eq!(self.acts.len(), 25, "{:?}", self.acts);
+        let accepted = &self.accepted;
+        println!("accepted: {accepted:?}");
+        assert_eq!(accepted.len(), KINDS_OF_ACTS, "{accepted:?}");
     }
 }
 
