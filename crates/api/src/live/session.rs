@@ -582,3 +582,6 @@ fn failed(error: ConnectError) -> reply::Result {
         ..Default::default()
     }))
 }
+
+#[cfg(test)]
+mod tests;
