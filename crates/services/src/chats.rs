@@ -36,6 +36,7 @@ use crate::ids::{ChatId, MessageId, UserId};
 use cursor::PageToken;
 use typing::Typing;
 
+pub use clockwork::DUE_ROUND_MAX;
 pub use command::*;
 pub use members::{InvitePreview, MemberPage};
 pub use messages::{Outgoing, TextVersion};
