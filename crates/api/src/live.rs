@@ -1,13 +1,17 @@
 //! The live connection. A [`session`] is one connection, whatever carries it; the [`hub`] knows all of this
-//! node; the [`feed`] puts what was committed on the bus; [`socket`] and [`stream`] are the two carriers.
+//! node, and a [`queue`] keeps what waits for one; the [`feed`] puts what was committed on the bus; [`socket`]
+//! and [`stream`] are the two carriers.
 
 pub mod close;
 pub mod feed;
 pub mod frames;
 pub mod hub;
+pub mod queue;
 pub mod session;
 pub mod socket;
 pub mod stream;
+pub mod told;
+mod warm;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,6 +37,9 @@ pub struct Options {
     pub heartbeat: Duration,
     /// How long the first frame may take.
     pub hello_timeout: Duration,
+    /// How long a session waits for the logs: for what was missed, for the heads of a heartbeat and of warm
+    /// chats.
+    pub read_timeout: Duration,
     /// The largest frame that is read.
     pub frame_bytes_max: usize,
     /// How many frames wait for a slow reader before they are dropped and it is told `behind`.
@@ -67,7 +74,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// No session yet.
+    /// No session yet. Listens to what the bus says of itself.
     pub fn new(
         options: Options,
         hub: Arc<Hub>,
@@ -75,6 +82,11 @@ impl Live {
         clock: SharedClock,
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
+        let (told, heeding) = (lifecycle.told_loops(), Arc::clone(&hub));
+        lifecycle.spawn_loop("hub", move || {
+            let (told, hub) = (told.clone(), Arc::clone(&heeding));
+            async move { _ = told.run_until_cancelled(hub.heed_disruptions()).await }
+        });
         Arc::new(Live {
             options,
             hub,

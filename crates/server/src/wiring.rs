@@ -11,8 +11,9 @@ use connectrpc_health::StaticChecker;
 use tertulia_api::gate::{Gate, Parts};
 use tertulia_api::http::{Doors, rpc_service};
 use tertulia_api::live::Live;
-use tertulia_api::live::feed::{Feed, Told};
+use tertulia_api::live::feed::Feed;
 use tertulia_api::live::hub::Hub;
+use tertulia_api::live::told::Told;
 use tertulia_api::rpc::{Services, full_router};
 use tertulia_kit::bus::{Bus, Memory};
 use tertulia_kit::clock::{HighWater, SharedClock};
@@ -32,6 +33,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::due;
 
 /// The version of the data folder's layout that this binary writes.
 const DATA_FORMAT: u32 = 1;
@@ -121,11 +123,21 @@ pub async fn start(config: Config, crash: Option<(CrashAt, u64)>) -> anyhow::Res
         peppers(&config, &folder)?,
         ids.clone(),
         clock.clone(),
-        feed,
+        feed.clone(),
     )
     .await?;
     let identity = Arc::new(identity);
-    let chats = Arc::new(Chats::new(log.clone(), users.clone(), ids, clock.clone()));
+    let chats = Arc::new(Chats::new(
+        log.clone(),
+        users.clone(),
+        feed,
+        ids,
+        clock.clone(),
+        config.chats.limits(),
+    ));
+    let told = lifecycle.told(Kind::Job);
+    let doing = due::keep_doing(chats.clone(), config.chats.due_interval(), told);
+    lifecycle.spawn(Kind::Job, "due", doing);
     let services = Services {
         identity: identity.clone(),
         users,
