@@ -419,6 +419,7 @@ fn changes(
     let Some(head) = reader.head(chat)? else {
         return Ok(Changes::default());
     };
+    let limit = limit.max(1);
     let mut found: Vec<index::Change> = Vec::new();
     let mut more = false;
     index::changes_after(reader, chat, after, &mut |change| {
