@@ -92,6 +92,12 @@ pub struct Start<'a> {
     pub settings: &'a [(&'a str, &'a str)],
     /// Aborts at this step of the n-th send.
     pub crash: Option<(&'a str, u64)>,
+    /// Further arguments of `tertulia serve`.
+    pub args: &'a [String],
+    /// Further variables of its environment.
+    pub env: &'a [(String, String)],
+    /// What it logs goes into this file; nowhere when there is none.
+    pub log: Option<&'a Path>,
 }
 
 impl Process {
@@ -109,10 +115,12 @@ impl Process {
         if let Some((step, nth)) = start.crash {
             command.args(["--crash-at", step, "--crash-after", &nth.to_string()]);
         }
+        command.args(start.args);
         // The settings of whoever runs the tests are not the test's.
         let foreign =
             std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TERTULIA_"));
         foreign.for_each(|(name, _)| _ = command.env_remove(name));
+        command.envs(start.env.iter().map(|(name, value)| (name, value)));
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -140,9 +148,24 @@ impl Process {
                 return Err(error.context(String::from_utf8_lossy(&output.stderr).into_owned()));
             }
         };
-        // What it logs from here on is read and dropped, so that it never waits for us.
+        // What it logs from here on is read at once, so that it never waits for us.
         let mut stderr = child.stderr.take().context("no stderr")?;
-        tokio::spawn(async move { tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await });
+        match start.log {
+            Some(path) => {
+                let options = std::fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(path);
+                let mut file =
+                    tokio::fs::File::from_std(options.context("the log can not be kept")?);
+                tokio::spawn(async move { tokio::io::copy(&mut stderr, &mut file).await });
+            }
+            None => {
+                tokio::spawn(
+                    async move { tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await },
+                );
+            }
+        }
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(Process { child, url })
     }
@@ -155,6 +178,18 @@ impl Process {
     /// The process.
     pub fn pid(&self) -> u32 {
         self.child.id().unwrap_or_default()
+    }
+
+    /// Sends it a signal by its name, such as `STOP`.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let sent = std::process::Command::new("kill")
+            .args(["-s", name, &self.pid().to_string()])
+            .status()?;
+        ensure!(sent.success(), "kill -s {name} failed");
+        Ok(())
     }
 
     /// Ends it with SIGKILL and waits until it is gone.
@@ -175,10 +210,7 @@ impl Process {
     /// # Errors
     /// When it does not.
     pub async fn terminate(self) -> Result<std::process::ExitStatus> {
-        let sent = std::process::Command::new("kill")
-            .arg(self.pid().to_string())
-            .status()?;
-        ensure!(sent.success(), "kill failed");
+        self.signal("TERM")?;
         self.ended().await
     }
 }
@@ -202,11 +234,12 @@ pub fn binary() -> &'static Path {
             built.is_ok_and(|status| status.success()),
             "the server does not build"
         );
-        // This test is at target/<profile>/deps/<name>.
+        // A test is at target/<profile>/deps/<name>, a program at target/<profile>/<name>.
         let here = std::env::current_exe().expect("a test has a path");
-        here.ancestors()
-            .nth(2)
-            .expect("tests are two folders down")
-            .join("tertulia")
+        let mut folder = here.parent().expect("it lies in a folder");
+        if folder.ends_with("deps") {
+            folder = folder.parent().expect("deps lies in a folder");
+        }
+        folder.join("tertulia")
     })
 }

@@ -1,0 +1,134 @@
+//! `make faults`: injects every fault of the list into the real server, and every sabotage as well, prints a
+//! line for each and a sum, and fails when a promise was broken or a sabotage went unseen.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program for tests, without the kit"
+)]
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use futures::StreamExt as _;
+use rand::RngCore as _;
+use tertulia_tests::faults::{Counts, FAULTS, Fault, Run, Verdict};
+use tertulia_tests::node;
+
+#[derive(Parser)]
+#[command(
+    about = "Injects faults into a real server while real clients talk, and checks what came of it."
+)]
+struct Options {
+    /// What chance decides; printed when it is not given.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only these, such as F22; may be repeated.
+    #[arg(long, value_name = "ID")]
+    only: Vec<String>,
+    /// More of everything, round after round, for so many minutes.
+    #[arg(long, value_name = "MINUTES")]
+    long: Option<u64>,
+    /// How many faults are injected at once, each into a server of its own.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: u16,
+}
+
+#[derive(Default)]
+struct Sum {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    sends: usize,
+    counts: Counts,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    let seed = options.seed.unwrap_or_else(|| rand::rng().next_u64());
+    println!("seed {seed}: `--seed {seed}` injects the same again");
+    // Built before the first clock runs.
+    node::binary();
+    let wanted = |id: &str| {
+        options.only.is_empty() || options.only.iter().any(|o| o.eq_ignore_ascii_case(id))
+    };
+    let chosen: Vec<Fault> = FAULTS
+        .iter()
+        .copied()
+        .filter(|fault| wanted(fault.id))
+        .collect();
+    if chosen.is_empty() {
+        eprintln!(
+            "no fault has one of these numbers: {}",
+            options.only.join(", ")
+        );
+        return ExitCode::FAILURE;
+    }
+    let until = options
+        .long
+        .map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
+    let mut sum = Sum::default();
+    for nth in 0.. {
+        let seed = seed.wrapping_add(nth);
+        round(
+            &chosen,
+            seed,
+            until.is_some(),
+            options.jobs.into(),
+            &mut sum,
+        )
+        .await;
+        if until.is_none_or(|until| Instant::now() >= until) {
+            break;
+        }
+    }
+    let Sum {
+        passed,
+        failed,
+        skipped,
+        sends,
+        counts,
+    } = sum;
+    println!(
+        "{} runs, {} faults, {sends} sends, lost {}, duplicated {}, misordered {}, unhealed holes {}, \
+         other violations {}, not run {skipped}",
+        passed + failed,
+        chosen.len(),
+        counts.lost,
+        counts.duplicated,
+        counts.misordered,
+        counts.holes,
+        counts.other
+    );
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Injects each fault once, some at a time.
+async fn round(chosen: &[Fault], seed: u64, long: bool, jobs: usize, sum: &mut Sum) {
+    let runs = chosen.iter().map(|fault| {
+        let run = Run {
+            seed: fault.seed(seed),
+            long,
+            sabotage: None,
+        };
+        let fault = *fault;
+        async move { fault.run(run).await }
+    });
+    let mut reports = futures::stream::iter(runs).buffer_unordered(jobs);
+    while let Some(report) = reports.next().await {
+        println!("{}", report.line);
+        match report.verdict {
+            Verdict::Passed => sum.passed += 1,
+            Verdict::Failed => sum.failed += 1,
+            Verdict::Skipped => sum.skipped += 1,
+        }
+        sum.sends += report.sends;
+        sum.counts.add(&report.violations);
+    }
+}
