@@ -1,11 +1,17 @@
 //! The fault lab: every fault of the list is injected into the real binary while real clients talk, and what
 //! they did and saw is checked. docs/testing.md says what is injected how, and how to add one.
 
+mod bus;
+mod clock;
+mod disk;
+mod leaver;
 mod meter;
 mod network;
 mod probe;
 mod process;
 mod scene;
+mod sends;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -117,10 +123,28 @@ macro_rules! faults {
 }
 
 faults! {
+    "F00" "devices come and go" ["I1 I2 I3 I5"] network::come_and_go;
     "F01" "killed at every step of a send" ["I1 I2 I3 I4"] process::killed;
+    "F02" "killed at its first start" ["I1 I8"] storage::first_start_killed;
+    "F03" "the power is lost" ["I1 I2 I3 I4"] storage::power_lost;
+    "F04" "the disk is full" ["I1 I8"] storage::disk_full;
+    "F05" "a sync fails" ["I1 I8"] storage::sync_fails;
+    "F06" "the disk is slow" ["I1 I7 I8"] storage::slow_disk;
+    "F11" "the bus goes up and down" ["I1 I2 I3 I6"] bus::flaps;
+    "F12" "the bus loses everything" ["I1 I2 I3 I6"] bus::loses_everything;
+    "F13" "the bus repeats and reorders" ["I2 I3 I6"] bus::repeats_and_reorders;
+    "F14" "the bus stalls without a word" ["I1 I5 I6"] bus::stalls;
     "F19" "peers vanish without a word" ["I1 I5 I7"] network::half_open;
+    "F20" "readers are slow or read nothing" ["I1 I5 I7"] network::slow_reader;
+    "F21" "peers dribble" ["I7 I8"] network::dribble;
     "F22" "everybody drops at once" ["I1 I5 I7"] network::storm;
+    "F23" "one chat is hot" ["I1 I3 I7 I8"] network::hot_chat;
     "F24" "the process stands still" ["I1 I5"] process::paused;
+    "F25" "the clock jumps" ["I1 I2 I3"] clock::jumps;
+    "F26" "a message is sent again" ["I2 I8"] sends::repeated;
+    "F27" "a message id comes with other words" ["I4 I8"] sends::changed;
+    "F28" "a full outbox after days" ["I1 I3"] sends::after_days;
+    "F34" "asked to stop" ["I1 I5 I8"] process::stopped;
 }
 
 /// What to print of a run, and what to count.

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tertulia_server::harm::Harm;
 use tertulia_server::wiring::{self, Node};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -49,7 +50,7 @@ impl Local {
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
         let config = tertulia_server::config::load(None, flags).unwrap_or_else(|e| panic!("{e}"));
-        let node = wiring::start(config.value, None).await.unwrap();
+        let node = wiring::start(config.value, Harm::default()).await.unwrap();
         let url = format!("http://{}", node.address);
         Local { node, url, folder }
     }

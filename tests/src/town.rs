@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use tempfile::TempDir;
-use tertulia_client::{Change, Client, Options, Seen, State};
+use tertulia_client::{Change, Client, Connection, Options, Seen, State};
 use tertulia_proto::chats::__buffa::oneof::event::Body;
 use tertulia_proto::chats::__buffa::oneof::list_events_request::From as Start;
 use tertulia_proto::chats::Event;
@@ -176,6 +176,20 @@ impl Device {
             .sign_in(&self.account, &password(&self.account))
             .await?;
         Ok(())
+    }
+
+    async fn stay_signed_in(&self) {
+        let mut connection = self.client.connection();
+        while connection
+            .wait_for(|now| matches!(now, Connection::SignedOut(_)))
+            .await
+            .is_ok()
+        {
+            if self.sign_in().await.is_err() {
+                // The server is away; the connection says so meanwhile, or still that nobody is signed in.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
     }
 
     /// Says something in a chat: it waits in the outbox from now on.
@@ -347,14 +361,15 @@ pub struct Town {
     news: News,
     stop: watch::Sender<bool>,
     acting: Vec<JoinHandle<()>>,
+    signing_in: Vec<JoinHandle<()>>,
 }
 
 impl Town {
-    /// Everybody signs up, opens the chats with the neighbours, and connects.
+    /// Everybody signs up, by way of `url` and the last device by way of its own if it has one, opens the chats with the neighbours, and connects.
     ///
     /// # Errors
     /// When the server refuses one of them.
-    pub async fn found(url: &str, plan: &Plan) -> Result<Town> {
+    pub async fn found(url: &str, last_url: Option<String>, plan: &Plan) -> Result<Town> {
         let news = News {
             acks: watch::Sender::new(0),
             heads: Arc::default(),
@@ -364,6 +379,8 @@ impl Town {
             let account = format!("person{person}");
             let mut devices = Vec::new();
             for nth in 0..plan.devices_each {
+                let last = person + 1 == plan.people && nth + 1 == plan.devices_each;
+                let url = last_url.as_deref().filter(|_| last).unwrap_or(url);
                 let joined = Device::join(url, &account, nth, &plan.options, &news).await;
                 devices.push(joined.with_context(|| format!("{account} can not join"))?);
             }
@@ -391,6 +408,7 @@ impl Town {
             news,
             stop: watch::Sender::new(false),
             acting: Vec::new(),
+            signing_in: Vec::new(),
         })
     }
 
@@ -439,12 +457,19 @@ impl Town {
         Ok(())
     }
 
-    /// All chats.
-    pub fn chats(&self) -> BTreeSet<i64> {
-        self.devices
-            .iter()
-            .flat_map(|d| d.chats.iter().copied())
-            .collect()
+    /// All chats, each with a device that is in it.
+    pub fn readers(&self) -> BTreeMap<i64, &Arc<Device>> {
+        let chats = |device| device_chats(device).map(move |chat| (chat, device));
+        self.devices.iter().flat_map(chats).collect()
+    }
+
+    /// Whoever is signed out by the server signs in again, as a person would, until everybody leaves.
+    pub fn stay_signed_in(&mut self) {
+        for device in &self.devices {
+            let device = Arc::clone(device);
+            self.signing_in
+                .push(tokio::spawn(async move { device.stay_signed_in().await }));
+        }
     }
 
     /// Everything that happened. Everybody gets `patience` to come to rest: outboxes empty, no hole, and
@@ -459,12 +484,7 @@ impl Town {
         }
         let mut history = History::default();
         let mut devices_of: HashMap<(i64, String), String> = HashMap::new();
-        let reader: BTreeMap<i64, &Arc<Device>> = self
-            .devices
-            .iter()
-            .flat_map(|d| d.chats.iter().map(move |chat| (*chat, d)))
-            .collect();
-        for (chat, device) in reader {
+        for (chat, device) in self.readers() {
             let log = device.log(chat).await.context("a log can not be read")?;
             let rows = log.iter().map(row).collect::<Result<Vec<_>>>()?;
             let keys = rows
@@ -486,11 +506,16 @@ impl Town {
     }
 
     /// Everybody goes offline.
-    pub async fn leave(&self) {
+    pub async fn leave(&mut self) {
+        self.signing_in.drain(..).for_each(|task| task.abort());
         for device in &self.devices {
             device.client.stop().await;
         }
     }
+}
+
+fn device_chats(device: &Arc<Device>) -> impl Iterator<Item = i64> + use<'_> {
+    device.chats.iter().copied()
 }
 
 /// Waits until `done`, looking again whenever the client tells of a change and now and then.

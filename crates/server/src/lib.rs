@@ -2,4 +2,5 @@
 
 pub mod config;
 pub mod config_command;
+pub mod harm;
 pub mod wiring;

@@ -72,6 +72,8 @@ pub struct Options {
     pub crash_at: Option<CrashPoint>,
     /// How many messages are written before that.
     pub crash_after: u64,
+    /// A promise to be broken on purpose, for tests of tests.
+    pub sabotage: Option<Sabotage>,
 }
 
 impl Default for Options {
@@ -83,6 +85,7 @@ impl Default for Options {
             cache_mib: 64,
             crash_at: None,
             crash_after: 0,
+            sabotage: None,
         }
     }
 }
@@ -96,6 +99,19 @@ pub enum CrashPoint {
     AfterCommitBeforeAck,
     /// The writers know and nobody else does.
     AfterAckBeforePublish,
+}
+
+/// A promise that the store breaks on purpose, to show that its tests would see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// What somebody missed is told without one of the events.
+    DropEvent,
+    /// Send keys are not looked up.
+    ForgetIdempotency,
+    /// Every 20th commit gives the seq of the event before once more.
+    ReuseSeq,
+    /// A commit is not synced before it is answered.
+    AckBeforeSync,
 }
 
 /// The store.
@@ -124,6 +140,7 @@ struct Shared {
     queued_bytes: AtomicUsize,
     health: Health,
     faults: Faults,
+    sabotage: Option<Sabotage>,
 }
 
 impl Weight for Seq {
@@ -173,6 +190,7 @@ impl ChatLog {
             queued_bytes: AtomicUsize::new(0),
             health: Health::default(),
             faults: Faults::default(),
+            sabotage: options.sabotage,
         });
         let (queue, requests) = sync_channel(options.commit_queue_max.max(1));
         let (told, untold) = sync_channel(UNTOLD_BATCHES_MAX);
@@ -503,6 +521,9 @@ impl ChatStore for ChatLog {
                     if !shared.disk.events_since(chat, since.0, limit, &mut all)? {
                         return Ok(None);
                     }
+                }
+                if shared.sabotage == Some(Sabotage::DropEvent) && all.len() > 2 {
+                    all.remove(all.len() / 2);
                 }
                 Ok(Some(all))
             },

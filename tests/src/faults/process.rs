@@ -5,8 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use rand::Rng as _;
 
+use super::probe::Allowed;
 use super::scene::{PATIENCE, Scene, Setup};
 use super::{End, Run};
+use crate::checker::Violation;
+use crate::town::password;
+use crate::wire::{Person, Socket};
 
 const STEPS: [&str; 3] = [
     "before-commit",
@@ -59,7 +63,10 @@ pub async fn killed(run: Run) -> Result<End> {
 /// F24. SIGSTOP for longer than clients wait for a heartbeat, then SIGCONT.
 pub async fn paused(run: Run) -> Result<End> {
     let setup = Setup {
-        may_hang: true,
+        allowed: Allowed {
+            silence: true,
+            ..Allowed::default()
+        },
         ..Setup::default()
     };
     let mut scene = Scene::open(run, setup).await?;
@@ -77,5 +84,74 @@ pub async fn paused(run: Run) -> Result<End> {
     }
     scene
         .judge(format!("{pauses} pauses, {} s in all", still.as_secs()))
+        .await
+}
+
+/// How many more sockets hear the goodbye.
+const LISTENERS: usize = 40;
+/// The grace that scenes give the server, and what a busy machine adds.
+const STOP_MAX: Duration = Duration::from_secs(8);
+
+/// F34. SIGTERM while many are connected and sends are under way. Each is told when to come back, no two at
+/// once, what was acknowledged stays, and the process is gone within its grace.
+pub async fn stopped(run: Run) -> Result<End> {
+    let mut setup = Setup::default();
+    setup.plan.devices_each = run.amount(2, 20);
+    let mut scene = Scene::open(run, setup).await?;
+    let times = run.amount(2, 50);
+    let mut slowest = Duration::ZERO;
+    for _ in 0..times {
+        scene.acked(40).await?;
+        let account = scene.town.devices[0].account.clone();
+        let person = Person::of(&account, &password(&account))
+            .sign_in(&scene.plain.url())
+            .await;
+        let mut listeners = tokio::task::JoinSet::new();
+        for _ in 0..LISTENERS {
+            let (mut socket, _) = Socket::hello(&scene.plain.url(), &person.token, "").await;
+            listeners.spawn(async move {
+                let goodbye = socket.frame("goodbye").await;
+                (
+                    goodbye["code"].clone(),
+                    goodbye["afterMs"].as_u64().unwrap_or(0),
+                    socket.closed().await,
+                )
+            });
+        }
+        let server = scene.server.take().context("it runs")?;
+        let began = Instant::now();
+        let status = server.terminate().await?;
+        let took = began.elapsed();
+        slowest = slowest.max(took);
+        if !status.success() || took > STOP_MAX {
+            let words = format!(
+                "the stop took {} ms and ended with {status}",
+                took.as_millis()
+            );
+            scene.violations.push(Violation::Late(words));
+        }
+        let mut waits = Vec::new();
+        while let Some(told) = listeners.join_next().await {
+            let (code, after_ms, closed) = told.context("a listener heard no goodbye")?;
+            if code != 4012 || closed != 4012 {
+                let words = format!("a stopping server said {code} and closed with {closed}");
+                scene.violations.push(Violation::Dishonest(words));
+            }
+            waits.push(after_ms);
+        }
+        waits.sort_unstable();
+        // The spread is a second in scenes; of forty draws the outer ones lie far apart.
+        let apart = waits.last().unwrap_or(&0) - waits.first().unwrap_or(&0);
+        if !(500..=1_000).contains(&apart) {
+            let words = format!("all come back within {apart} ms");
+            scene.violations.push(Violation::Dishonest(words));
+        }
+        scene.start(None).await?;
+    }
+    scene
+        .judge(format!(
+            "{times} stops, the slowest took {} ms",
+            slowest.as_millis()
+        ))
         .await
 }

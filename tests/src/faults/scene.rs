@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rand::rngs::StdRng;
@@ -17,9 +17,9 @@ use rand::{RngCore as _, SeedableRng as _};
 use tempfile::TempDir;
 
 use super::meter::{Bounds, Meter};
-use super::probe::Probe;
+use super::probe::{Allowed, Probe};
 use super::{End, Findings, Run};
-use crate::checker::Violation;
+use crate::checker::{Send, Violation};
 use crate::node::{Process, Start};
 use crate::proxy::Proxy;
 use crate::town::{Plan, Town, Traffic};
@@ -47,8 +47,10 @@ pub struct Setup {
     pub traffic: Traffic,
     /// What the server may take.
     pub bounds: Bounds,
-    /// Whether the server may leave a question unanswered.
-    pub may_hang: bool,
+    /// What the one who asks puts up with.
+    pub allowed: Allowed,
+    /// Whether the last device is behind a network of its own.
+    pub narrow: bool,
 }
 
 impl Default for Setup {
@@ -66,7 +68,8 @@ impl Default for Setup {
             plan: Plan::default(),
             traffic: Traffic::default(),
             bounds,
-            may_hang: false,
+            allowed: Allowed::default(),
+            narrow: false,
         }
     }
 }
@@ -77,10 +80,14 @@ pub struct Scene {
     pub random: StdRng,
     /// Between the town and the server.
     pub proxy: Proxy,
+    /// Between the last device and the server, when it has a network of its own.
+    pub narrow: Proxy,
     /// A network without faults.
     pub plain: Proxy,
     /// Who talks.
     pub town: Town,
+    /// What was sent beside the town.
+    pub sends: Vec<Send>,
     /// What was found broken so far.
     pub violations: Vec<Violation>,
     /// The server, unless it was killed.
@@ -122,19 +129,27 @@ impl Scene {
         let server = start(&data, &setup, None).await?;
         let target = address(&server)?;
         let proxy = Proxy::start(target, random.next_u64()).await?;
+        let narrow = Proxy::start(target, random.next_u64()).await?;
         let plain = Proxy::start(target, 0).await?;
         let meter = Meter::start();
         meter.watch(server.pid());
-        let mut town = Town::found(&proxy.url(), &setup.plan).await?;
+        let mut town = Town::found(
+            &proxy.url(),
+            setup.narrow.then(|| narrow.url()),
+            &setup.plan,
+        )
+        .await?;
         let first = &town.devices[0];
         let (account, chat) = (first.account.clone(), first.chats[0]);
-        let probe = Probe::start(&plain.url(), &account, chat, town.news(), setup.may_hang).await?;
+        let probe = Probe::start(&plain.url(), &account, chat, town.news(), setup.allowed).await?;
         town.act(&setup.traffic, &mut random);
         Ok(Scene {
             random,
             proxy,
+            narrow,
             plain,
             town,
+            sends: Vec::new(),
             violations: Vec::new(),
             server: Some(server),
             meter,
@@ -177,6 +192,7 @@ impl Scene {
         let target = address(&server)?;
         self.meter.watch(server.pid());
         self.proxy.lead_to(target);
+        self.narrow.lead_to(target);
         self.plain.lead_to(target);
         self.server = Some(server);
         Ok(())
@@ -188,8 +204,12 @@ impl Scene {
     /// When the logs can not be read, the last stop fails, or too little happened to prove anything.
     pub async fn judge(mut self, note: impl Into<String>) -> Result<End> {
         self.proxy.heal();
+        self.narrow.heal();
         self.town.hush().await;
-        let history = self.town.history(HEAL_MAX).await?;
+        let quiet = Instant::now();
+        let mut history = self.town.history(HEAL_MAX).await?;
+        let healed = quiet.elapsed();
+        history.sends.extend(self.sends);
         let asked = self.probe.stop().await;
         self.town.leave().await;
         let mut violations = BTreeSet::from_iter(self.violations);
@@ -211,10 +231,12 @@ impl Scene {
         );
         let most = self.meter.most();
         let note = format!(
-            "{}; {} of {} questions answered; at most {} MiB, {} files",
+            "{}; healed in {:.1} s; {} of {} questions answered, the slowest in {} ms; at most {} MiB, {} files",
             note.into(),
+            healed.as_secs_f64(),
             asked.right,
             asked.right + asked.later,
+            asked.slowest.as_millis(),
             most.memory_mib,
             most.files
         );

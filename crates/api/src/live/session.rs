@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use buffa_types::google::protobuf::Value;
@@ -97,6 +98,8 @@ fn close(close: Close) -> End {
 const CATCH_UP_WEIGHT: u32 = 5;
 const RENEW_WEIGHT: u32 = 2;
 
+/// How long a sabotaged session waits for something to lose.
+const SABOTAGE_WINDOW: Duration = Duration::from_millis(50);
 /// How long the last words may take.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -171,6 +174,9 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Session, End> 
         beat_at: Instant::now(),
     };
     session.cover(&missed);
+    if live.skip_catch_up_buffer.load(Ordering::Relaxed) {
+        session.lose_what_came().await.map_err(unserved)?;
+    }
     session.beat_at = Instant::now() + session.first_beat();
     let welcome = wire::Welcome {
         session_id: RequestId::random().as_str().to_owned(),
@@ -433,6 +439,19 @@ impl Session {
             Ok(written) => Ok(written?),
             Err(_) => Err(close(close::SLOW_READER)),
         }
+    }
+
+    /// Sabotage: forgets what came since the logs were read, and that anything did.
+    async fn lose_what_came(&mut self) -> tertulia_kit::error::Result<()> {
+        tokio::time::sleep(SABOTAGE_WINDOW).await;
+        self.position = self
+            .live
+            .chats
+            .beat(&self.caller, self.position)
+            .await?
+            .position;
+        drop(self.queue().take());
+        Ok(())
     }
 
     fn charge(&self, weight: u32) -> Result<(), End> {

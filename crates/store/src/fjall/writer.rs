@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
-use ::fjall::Keyspace;
+use ::fjall::{Keyspace, PersistMode};
 use tertulia_kit::error::{Failure, Result};
 use tertulia_services::chats::{
     Appended, Chat, ChatKind, Event, EventBody, Fact, NewMessage, Pair, Receipt, Seq, UserEvent,
@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use super::codec::{self, Corrupt, SendHash};
 use super::disk::{META_POSITION, Row, chat_row, corrupt, unavailable};
 use super::send_keys::SendKeys;
-use super::{CrashPoint, Options, Shared};
+use super::{CrashPoint, Options, Sabotage, Shared};
 
 /// How long the last answers have to leave the process before an asked-for crash after them.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
@@ -219,8 +219,9 @@ impl Writer {
                 None => return Ok(Appended::NoChat),
             },
         };
+        let again = self.shared.sabotage == Some(Sabotage::ReuseSeq) && position.is_multiple_of(20);
         let receipt = Receipt {
-            seq: row.chat.head + 1,
+            seq: (row.chat.head + i64::from(!again)).max(1),
             id: new.id,
             at_ms: new.at_ms,
         };
@@ -248,6 +249,9 @@ impl Writer {
         hash: &SendHash,
         new: &NewMessage,
     ) -> Result<Option<Arc<Event>>> {
+        if self.shared.sabotage == Some(Sabotage::ForgetIdempotency) {
+            return Ok(None);
+        }
         let event = match round.sent.get(hash) {
             Some(event) => Arc::clone(event),
             None => {
@@ -359,6 +363,9 @@ impl Writer {
         let disk = &self.shared.disk;
         let rows = 2 * round.events.len() + round.chats.len() + 8 * round.pairs.len() + 1;
         let mut batch = disk.batch(rows);
+        if self.shared.sabotage == Some(Sabotage::AckBeforeSync) {
+            batch = batch.durability(Some(PersistMode::Buffer));
+        }
         let row = &mut self.row;
         for (hash, event) in &round.events {
             codec::write_event(row, round.position, event);
