@@ -59,8 +59,7 @@ bench: web ## Prints what it costs: messages, connections, start, size
 	@scripts/bench.sh $(ARGS)
 
 faults: web ## Injects every fault into a real server while real clients talk; LONG=1 for hours
-	@cargo build --quiet -p tertulia-server --bin tertulia
-	@cargo run --quiet -p tertulia-tests --bin faults -- $(if $(LONG),--long $(FAULTS_MINUTES)) $(ARGS)
+	@scripts/faults.sh $(if $(LONG),--long $(FAULTS_MINUTES)) $(ARGS)
 
 fuzz: ## Runs every fuzz target for FUZZ_SECONDS (20)
 	@scripts/fuzz.sh $(FUZZ_SECONDS)

@@ -233,9 +233,15 @@ impl History {
     fn check_sends(&self, found: &mut BTreeSet<Violation>) {
         let mut acked: HashMap<&Key, i64> = HashMap::new();
         let mut newest: HashMap<(&str, i64), i64> = HashMap::new();
+        let mut rows: HashMap<(i64, &Key), &Row> = HashMap::new();
+        for (chat, log) in &self.logs {
+            for row in log {
+                rows.entry((*chat, &row.key)).or_insert(row);
+            }
+        }
+        let mut repeats = HashSet::new();
         for send in &self.sends {
-            let rows = self.logs.get(&send.chat).map_or(&[][..], Vec::as_slice);
-            let row = rows.iter().find(|r| r.key == send.key);
+            let row = rows.get(&(send.chat, &send.key)).copied();
             if let Outcome::Acked(seq) = send.outcome {
                 if acked
                     .insert(&send.key, seq)
@@ -254,7 +260,8 @@ impl History {
                     });
                 }
             }
-            if let Some(row) = row {
+            // A repeat has the place of the first.
+            if let Some(row) = row.filter(|_| repeats.insert(&send.key)) {
                 let device = send.key.0.as_str();
                 let before = newest.insert((device, send.chat), row.seq);
                 if before.is_some_and(|before| before > row.seq) {
@@ -496,6 +503,18 @@ mod tests {
                 device: "ann".into()
             }]
         );
+    }
+
+    #[test]
+    fn a_repeat_has_the_place_of_the_first_and_no_other() {
+        let mut history = good();
+        history.sends.push(send(1, Outcome::Acked(1)));
+        assert_eq!(history.check(), []);
+        history.sends.push(send(1, Outcome::Acked(2)));
+        assert!(history.check().contains(&Violation::Duplicated {
+            chat: CHAT,
+            key: key(1)
+        }));
     }
 
     #[test]

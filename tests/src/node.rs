@@ -107,27 +107,7 @@ impl Process {
     /// # Errors
     /// When it does not become ready.
     pub async fn start(folder: &Path, start: Start<'_>) -> Result<Process> {
-        let mut command = Command::new(binary());
-        command.arg("serve").arg("--data").arg(folder);
-        command.args(["--listen", start.listen.unwrap_or("127.0.0.1:0")]);
-        for (key, value) in QUICK.iter().chain(start.settings) {
-            command.args(["--set", &format!("{key}={value}")]);
-        }
-        if let Some((step, nth)) = start.crash {
-            command.args(["--crash-at", step, "--crash-after", &nth.to_string()]);
-        }
-        command.args(start.args);
-        // The settings of whoever runs the tests are not the test's.
-        let foreign =
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TERTULIA_"));
-        foreign.for_each(|(name, _)| _ = command.env_remove(name));
-        command.envs(start.env.iter().map(|(name, value)| (name, value)));
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let mut child = command.spawn().context("the server can not be started")?;
+        let mut child = spawn(folder, &start)?;
         let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
         let ready = async {
             while let Some(line) = lines.next_line().await? {
@@ -169,6 +149,22 @@ impl Process {
         }
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(Process { child, url })
+    }
+
+    /// Starts the real binary on a folder and kills it after `moment`, ready or not.
+    ///
+    /// # Errors
+    /// When it can not be started, or ends by itself before that.
+    pub async fn start_and_kill(folder: &Path, moment: Duration) -> Result<()> {
+        let mut child = spawn(folder, &Start::default())?;
+        if tokio::time::timeout(moment, child.wait()).await.is_ok() {
+            let output = child.wait_with_output().await?;
+            bail!(
+                "it ended by itself: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(child.kill().await?)
     }
 
     /// The address without the scheme.
@@ -214,6 +210,31 @@ impl Process {
         self.signal("TERM")?;
         self.ended().await
     }
+}
+
+/// Starts the real binary without waiting for anything.
+fn spawn(folder: &Path, start: &Start<'_>) -> Result<Child> {
+    let mut command = Command::new(binary());
+    command.arg("serve").arg("--data").arg(folder);
+    command.args(["--listen", start.listen.unwrap_or("127.0.0.1:0")]);
+    for (key, value) in QUICK.iter().chain(start.settings) {
+        command.args(["--set", &format!("{key}={value}")]);
+    }
+    if let Some((step, nth)) = start.crash {
+        command.args(["--crash-at", step, "--crash-after", &nth.to_string()]);
+    }
+    command.args(start.args);
+    // The settings of whoever runs the tests are not the test's.
+    let foreign =
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TERTULIA_"));
+    foreign.for_each(|(name, _)| _ = command.env_remove(name));
+    command.envs(start.env.iter().map(|(name, value)| (name, value)));
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command.spawn().context("the server can not be started")
 }
 
 /// The binary, built if it is not.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use futures::StreamExt as _;
 use rand::RngCore as _;
+use tertulia_tests::faults::sabotage::{SABOTAGES, Sabotage};
 use tertulia_tests::faults::{Counts, FAULTS, Fault, Run, Verdict};
 use tertulia_tests::node;
 
@@ -23,7 +24,7 @@ struct Options {
     /// What chance decides; printed when it is not given.
     #[arg(long)]
     seed: Option<u64>,
-    /// Only these, such as F22; may be repeated.
+    /// Only these, such as F22 or reuse-seq; may be repeated.
     #[arg(long, value_name = "ID")]
     only: Vec<String>,
     /// More of everything, round after round, for so many minutes.
@@ -41,6 +42,8 @@ struct Sum {
     skipped: usize,
     sends: usize,
     counts: Counts,
+    known: usize,
+    caught: usize,
 }
 
 #[tokio::main]
@@ -58,9 +61,9 @@ async fn main() -> ExitCode {
         .copied()
         .filter(|fault| wanted(fault.id))
         .collect();
-    if chosen.is_empty() {
+    if chosen.is_empty() && !SABOTAGES.iter().any(|sabotage| wanted(sabotage.name)) {
         eprintln!(
-            "no fault has one of these numbers: {}",
+            "no fault and no sabotage has one of these names: {}",
             options.only.join(", ")
         );
         return ExitCode::FAILURE;
@@ -70,38 +73,40 @@ async fn main() -> ExitCode {
         .map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
     let mut sum = Sum::default();
     for nth in 0.. {
-        let seed = seed.wrapping_add(nth);
-        round(
-            &chosen,
-            seed,
-            until.is_some(),
-            options.jobs.into(),
-            &mut sum,
-        )
-        .await;
+        let (long, seed) = (until.is_some(), seed.wrapping_add(nth));
+        injected(&chosen, seed, long, options.jobs.into(), &mut sum).await;
         if until.is_none_or(|until| Instant::now() >= until) {
             break;
         }
     }
+    let broken: Vec<Sabotage> = SABOTAGES
+        .iter()
+        .copied()
+        .filter(|s| wanted(s.name))
+        .collect();
+    sabotaged(&broken, seed, options.jobs.into(), &mut sum).await;
     let Sum {
         passed,
         failed,
         skipped,
         sends,
         counts,
+        known,
+        caught,
     } = sum;
+    println!("{passed} passed, {failed} failed");
     println!(
         "{} runs, {} faults, {sends} sends, lost {}, duplicated {}, misordered {}, unhealed holes {}, \
-         other violations {}, not run {skipped}",
+         other violations {}, known deviations {known}, sabotages caught {caught} of {}, not run {skipped}",
         passed + failed,
         chosen.len(),
         counts.lost,
         counts.duplicated,
         counts.misordered,
         counts.holes,
-        counts.other
+        counts.other,
+        broken.len()
     );
-    println!("{passed} passed, {failed} failed");
     if failed == 0 {
         ExitCode::SUCCESS
     } else {
@@ -110,7 +115,7 @@ async fn main() -> ExitCode {
 }
 
 /// Injects each fault once, some at a time.
-async fn round(chosen: &[Fault], seed: u64, long: bool, jobs: usize, sum: &mut Sum) {
+async fn injected(chosen: &[Fault], seed: u64, long: bool, jobs: usize, sum: &mut Sum) {
     let runs = chosen.iter().map(|fault| {
         let run = Run {
             seed: fault.seed(seed),
@@ -129,6 +134,32 @@ async fn round(chosen: &[Fault], seed: u64, long: bool, jobs: usize, sum: &mut S
             Verdict::Skipped => sum.skipped += 1,
         }
         sum.sends += report.sends;
+        sum.known += report.known;
         sum.counts.add(&report.violations);
+    }
+}
+
+/// Runs each broken server, some at a time; one that is not caught is a failure.
+async fn sabotaged(broken: &[Sabotage], seed: u64, jobs: usize, sum: &mut Sum) {
+    let runs = broken.iter().map(|sabotage| {
+        let run = Run {
+            seed,
+            long: false,
+            sabotage: None,
+        };
+        let sabotage = *sabotage;
+        async move { sabotage.run(run).await }
+    });
+    let mut ended = futures::stream::iter(runs).buffer_unordered(jobs);
+    while let Some(caught) = ended.next().await {
+        println!("{}", caught.line);
+        match (caught.skipped, caught.by.is_empty()) {
+            (true, _) => sum.skipped += 1,
+            (false, true) => sum.failed += 1,
+            (false, false) => {
+                sum.passed += 1;
+                sum.caught += 1;
+            }
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! Faults of the bus. In this build it is in the process; a hidden flag of the server makes it lose, repeat,
 //! reorder, go down and stall. The log is the truth, so that all of it costs time and nothing else.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
+use futures::future::join_all;
 use rand::Rng as _;
 
 use super::leaver::Leaver;
@@ -30,7 +32,7 @@ pub async fn stalls(run: Run) -> Result<End> {
     harmed(run, "stall_after=60").await
 }
 
-/// A town on a bad bus, and somebody who signs out while it is bad.
+/// A town on a bad bus, and of each person a device that signs out while it is bad.
 async fn harmed(run: Run, faults: &str) -> Result<End> {
     let mut setup = Setup::default();
     setup.plan.devices_each = 2;
@@ -40,15 +42,21 @@ async fn harmed(run: Run, faults: &str) -> Result<End> {
     let mut heard = 0;
     for _ in 0..rounds {
         let moment = Duration::from_millis(scene.random.random_range(300..1_500));
-        let account = scene.town.devices[0].account.clone();
-        let left = Leaver::stay(&scene.plain.url(), &account, moment).await?;
-        heard += left.heard;
-        scene.violations.extend(left.leaks);
+        let url = scene.plain.url();
+        let accounts: BTreeSet<_> = scene.town.devices.iter().map(|d| &d.account).collect();
+        let leaving = accounts
+            .into_iter()
+            .map(|account| Leaver::stay(&url, account, moment));
+        for left in join_all(leaving).await {
+            let left = left?;
+            heard += left.heard;
+            scene.violations.extend(left.leaks);
+        }
         scene.acked(run.amount(40, 400)).await?;
     }
     scene
         .judge(format!(
-            "{faults}; who signed out had heard {heard} frames before"
+            "{faults}; those who signed out had heard {heard} frames before"
         ))
         .await
 }

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 use tertulia_proto::chats::__buffa::oneof::event::Body;
 
 use super::probe::Allowed;
-use super::scene::{HEAL_MAX, Scene, Setup};
+use super::scene::{Scene, Setup};
 use super::{End, Run};
 use crate::checker::Violation;
 use crate::town::Town;
@@ -70,6 +71,10 @@ impl Clock {
     }
 }
 
+/// How long the clock stays as it was set: the server takes a leap forward only once its mark has followed,
+/// which it moves every second.
+const PHASE_MIN: Duration = Duration::from_millis(1_500);
+
 /// F25. The clock jumps by an hour and by ten years, forth and back, while the server runs and between two
 /// runs. Ids stay unique and go up, and order does not depend on it. Who was away for longer than a login
 /// lasts must sign in again, which is right.
@@ -95,7 +100,7 @@ pub async fn jumps(run: Run) -> Result<End> {
     let jumps = ["+3600", "-3600", "+0", "-3650d", "+3650d", "+1d", "+0"];
     for nth in 0..run.amount(jumps.len(), 20 * jumps.len()) {
         scene.town.hush().await;
-        scene.town.history(HEAL_MAX).await?;
+        scene.town.history(scene.heal_max).await?;
         let all = ids(&scene.town).await?;
         scene.violations.extend(given_wrongly(&known, &all));
         known = all;
@@ -105,14 +110,33 @@ pub async fn jumps(run: Run) -> Result<End> {
             scene.start(None).await?;
         }
         scene.town.act(&traffic, &mut scene.random);
-        scene.acked(15).await?;
+        let set = Instant::now();
+        while set.elapsed() < PHASE_MIN {
+            scene.acked(5).await?;
+        }
     }
+    let times = times(&scene.town).await?;
+    let days = (times.1 - times.0) / 86_400_000;
+    anyhow::ensure!(
+        days > 3_000,
+        "the server did not see the clock jump: {days} days"
+    );
     let note = format!(
-        "jumps of {}; {} ids, each once and upward",
+        "jumps of {}: {days} days; {} ids, each once and upward",
         jumps.join(" "),
         known.len()
     );
     scene.judge(note).await
+}
+
+/// The first and the last time that stands in an event, in milliseconds.
+async fn times(town: &Town) -> Result<(i64, i64)> {
+    let mut times = Vec::new();
+    for (chat, device) in town.readers() {
+        times.extend(device.log(chat).await?.iter().map(|event| event.at_ms));
+    }
+    let first = times.iter().min().copied().unwrap_or(0);
+    Ok((first, times.iter().max().copied().unwrap_or(0)))
 }
 
 /// The ids of all messages, sorted.

@@ -36,12 +36,10 @@ impl Leaver {
         let (mut socket, welcome) = Socket::hello(url, &person.token, "").await;
         let cursor = welcome["missed"]["cursor"].clone();
         let mut leaver = Leaver::default();
-        while let Some(Came::Frame(frame)) = next(&mut socket, Instant::now() + moment).await {
+        let leaving = Instant::now() + moment;
+        while let Some(Came::Frame(frame)) = next(&mut socket, leaving).await {
             leaver.heard += 1;
             alive(&mut socket, &frame).await;
-            if leaver.heard > 200 {
-                break;
-            }
         }
         let logout = "tertulia.identity.v1.IdentityService/Logout";
         let answer = post(url, logout, Some(&person.token), json!({})).await;

@@ -26,7 +26,7 @@ const LET_GO_MAX: Duration = Duration::from_secs(12);
 pub async fn come_and_go(run: Run) -> Result<End> {
     let mut setup = Setup::default();
     setup.plan.devices_each = 2;
-    let mut scene = Scene::open(run, setup).await?;
+    let scene = Scene::open(run, setup).await?;
     let rounds = run.amount(6, 300);
     for round in 0..rounds {
         // Answers are lost while they are said, and so are calls.
@@ -313,8 +313,11 @@ pub async fn storm(run: Run) -> Result<End> {
         }
         all_online(&scene).await?;
         slowest = slowest.max(began.elapsed());
-        let quiet = scene.town.history(HEAL_MAX).await?;
+        let quiet = scene.town.history(scene.heal_max).await?;
         scene.violations.extend(quiet.check());
+        if !scene.violations.is_empty() {
+            break;
+        }
     }
     let note = format!(
         "{rounds} storms of {connections}, all back within {:.1} s",

@@ -28,6 +28,8 @@ use crate::town::{Plan, Town, Traffic};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How long everybody has to agree once a fault is over: many heartbeats of a second.
 pub const HEAL_MAX: Duration = Duration::from_secs(20);
+/// The same for a server that is broken on purpose: it need not be waited for.
+const HEAL_SABOTAGED_MAX: Duration = Duration::from_secs(6);
 /// With fewer acknowledgements a run proves nothing.
 const ACKED_MIN: usize = 20;
 
@@ -94,6 +96,8 @@ pub struct Scene {
     pub server: Option<Process>,
     /// What it takes.
     pub meter: Meter,
+    /// How long everybody has to agree.
+    pub heal_max: Duration,
     setup: Setup,
     data: PathBuf,
     probe: Probe,
@@ -153,6 +157,10 @@ impl Scene {
             violations: Vec::new(),
             server: Some(server),
             meter,
+            heal_max: match run.sabotage {
+                Some(_) => HEAL_SABOTAGED_MAX,
+                None => HEAL_MAX,
+            },
             setup,
             data,
             probe,
@@ -207,7 +215,7 @@ impl Scene {
         self.narrow.heal();
         self.town.hush().await;
         let quiet = Instant::now();
-        let mut history = self.town.history(HEAL_MAX).await?;
+        let mut history = self.town.history(self.heal_max).await?;
         let healed = quiet.elapsed();
         history.sends.extend(self.sends);
         let asked = self.probe.stop().await;

@@ -1,0 +1,94 @@
+//! Servers that break a promise on purpose. Each is put through a fault that it does not survive, and must be
+//! caught by an invariant; otherwise a green run would mean nothing.
+
+use super::{FAULTS, Fault, Run, Verdict};
+use crate::checker::Invariant;
+
+/// A broken server.
+#[derive(Debug, Clone, Copy)]
+pub struct Sabotage {
+    /// As `tertulia serve --sabotage` calls it.
+    pub name: &'static str,
+    /// The fault that brings it to light.
+    pub under: &'static str,
+}
+
+/// All that there are.
+pub const SABOTAGES: &[Sabotage] = &[
+    Sabotage {
+        name: "drop-event",
+        under: "F00",
+    },
+    Sabotage {
+        name: "skip-catch-up-buffer",
+        under: "F22",
+    },
+    Sabotage {
+        name: "forget-idempotency",
+        under: "F26",
+    },
+    Sabotage {
+        name: "reuse-seq",
+        under: "F00",
+    },
+    Sabotage {
+        name: "ack-before-sync",
+        under: "F03",
+    },
+];
+
+/// How often a fault is injected before a sabotage counts as unseen: what it breaks depends on chance.
+const TRIES: u64 = 3;
+
+/// What became of a sabotage.
+pub struct Caught {
+    /// The invariants that were seen broken; none when it went unseen.
+    pub by: Vec<Invariant>,
+    /// It could not be tried, as its fault can not be injected here.
+    pub skipped: bool,
+    /// One line.
+    pub line: String,
+}
+
+impl Sabotage {
+    /// Runs the broken server until it is caught.
+    pub async fn run(self, run: Run) -> Caught {
+        let fault: Fault = *FAULTS
+            .iter()
+            .find(|fault| fault.id == self.under)
+            .expect("its fault is in the list");
+        let mut tries = 0;
+        let (mut by, mut skipped, mut last) = (Vec::new(), false, String::new());
+        while by.is_empty() && !skipped && tries < TRIES {
+            let seed = fault.seed(run.seed.wrapping_add(tries));
+            let run = Run {
+                seed,
+                sabotage: Some(self.name),
+                ..run
+            };
+            let report = fault.run(run).await;
+            tries += 1;
+            skipped = report.verdict == Verdict::Skipped;
+            by = report
+                .violations
+                .iter()
+                .map(|violation| violation.invariant())
+                .collect();
+            by.sort_unstable();
+            by.dedup();
+            let first = report.violations.first();
+            last = first.map_or(report.line, |violation| format!("such as {violation}"));
+        }
+        let names: Vec<String> = by.iter().map(Invariant::to_string).collect();
+        let verdict = match (&by[..], skipped) {
+            (_, true) => "NOT RUN".to_owned(),
+            ([], _) => "UNSEEN".to_owned(),
+            _ => format!("caught by {}", names.join(" ")),
+        };
+        let line = format!(
+            "sabotage {}: {verdict} under {} after {tries}; {last}",
+            self.name, self.under
+        );
+        Caught { by, skipped, line }
+    }
+}
