@@ -95,7 +95,7 @@ impl Default for Plan {
 pub fn quick() -> Options {
     Options {
         backoff_min: Duration::from_millis(10),
-        backoff_max: Duration::from_millis(200),
+        backoff_max: Duration::from_millis(100),
         connect_timeout: Duration::from_secs(5),
         call_timeout: Duration::from_secs(5),
         fresh_events: 1_000_000,

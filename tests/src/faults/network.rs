@@ -176,7 +176,7 @@ pub async fn dribble(run: Run) -> Result<End> {
          Content-Length: 1000\r\n\r\n"
     );
     // A text frame of 125 bytes of a client, masked by zeroes.
-    let frame = [&upgrade.as_bytes()[..], &[0x81, 0xfd, 0, 0, 0, 0]].concat();
+    let frame = [upgrade.as_bytes(), &[0x81, 0xfd, 0, 0, 0, 0]].concat();
     let kinds: [(&str, &[u8]); 4] = [
         ("the head of a request", b"GET / HTTP/1.1\r\nX-Slow: "),
         ("the body of a request", body.as_bytes()),

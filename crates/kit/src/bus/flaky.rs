@@ -113,13 +113,13 @@ impl<M: Payload> Flaky<M> {
                 return true;
             }
         }
-        // FNV-1a of the subject.
+        // FNV-1a of the subject is the seed of its own choice.
         let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        let chosen = subject
+        let hash = subject
             .bytes()
-            .fold(faults.seed ^ 0xcbf2_9ce4_8422_2325, mix)
-            >> 32;
-        faults.stall_after > 0 && nth > faults.stall_after && chosen % 2 == 0
+            .fold(faults.seed ^ 0xcbf2_9ce4_8422_2325, mix);
+        let chosen = || StdRng::seed_from_u64(hash).random();
+        faults.stall_after > 0 && nth > faults.stall_after && chosen()
     }
 
     /// What to deliver now that this message is published.
