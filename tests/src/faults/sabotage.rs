@@ -92,3 +92,56 @@ impl Sabotage {
         Caught { by, skipped, line }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{Process, Start, binary};
+
+    #[tokio::test]
+    async fn a_server_is_not_sabotaged_without_a_second_word() {
+        let folder = tempfile::tempdir().unwrap();
+        let args = ["--sabotage".to_owned(), "reuse-seq".to_owned()];
+        let start = Start {
+            args: &args,
+            ..Start::default()
+        };
+        let refused = Process::start(folder.path(), start).await;
+        let words = format!("{:#}", refused.err().unwrap());
+        assert!(words.contains("--confirm-sabotage"), "{words}");
+    }
+
+    #[test]
+    fn nobody_is_shown_how_to_harm_a_server() {
+        let help = std::process::Command::new(binary())
+            .args(["serve", "--help"])
+            .output()
+            .unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        assert!(help.contains("--data"), "{help}");
+        for hidden in ["sabotage", "crash-at", "bus-faults"] {
+            assert!(!help.contains(hidden), "{hidden}");
+        }
+    }
+
+    #[test]
+    fn faults_and_sabotages_stand_on_the_page() {
+        let page = include_str!("../../../docs/testing.md");
+        for fault in FAULTS {
+            assert!(
+                page.contains(&format!("\n| {} |", fault.id)),
+                "{}",
+                fault.id
+            );
+        }
+        for Sabotage { name, under } in SABOTAGES {
+            let row = page
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{name}` |")));
+            assert!(
+                row.is_some_and(|row| row.ends_with(&format!("| {under} |"))),
+                "{name}"
+            );
+        }
+    }
+}
