@@ -11,5 +11,8 @@ if ! compgen -G '/usr/lib*/*/faketime/libfaketimeMT.so.1' >/dev/null && [ "$(id 
   } >/dev/null 2>&1 </dev/null || echo "faults: it can not be installed; the faults that need it are not run"
 fi
 
+# Both ends of every connection and the proxy between them are in two processes.
+ulimit -n "$(ulimit -Hn)"
+
 cargo build --quiet -p tertulia-server --bin tertulia
 exec cargo run --quiet -p tertulia-tests --bin faults -- "$@"

@@ -153,10 +153,10 @@ async fn sabotaged(broken: &[Sabotage], seed: u64, jobs: usize, sum: &mut Sum) {
     let mut ended = futures::stream::iter(runs).buffer_unordered(jobs);
     while let Some(caught) = ended.next().await {
         println!("{}", caught.line);
-        match (caught.skipped, caught.by.is_empty()) {
+        match (caught.skipped, caught.caught) {
             (true, _) => sum.skipped += 1,
-            (false, true) => sum.failed += 1,
-            (false, false) => {
+            (false, false) => sum.failed += 1,
+            (false, true) => {
                 sum.passed += 1;
                 sum.caught += 1;
             }

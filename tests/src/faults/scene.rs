@@ -28,8 +28,9 @@ use crate::town::{Plan, Town, Traffic};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How long everybody has to agree once a fault is over: many heartbeats of a second.
 pub const HEAL_MAX: Duration = Duration::from_secs(20);
-/// The same for a server that is broken on purpose: it need not be waited for.
-const HEAL_SABOTAGED_MAX: Duration = Duration::from_secs(6);
+/// The same two for a server that is broken on purpose: it need not be waited for.
+const SABOTAGED_PATIENCE: Duration = Duration::from_secs(10);
+const SABOTAGED_HEAL_MAX: Duration = Duration::from_secs(6);
 /// With fewer acknowledgements a run proves nothing.
 const ACKED_MIN: usize = 20;
 
@@ -96,6 +97,8 @@ pub struct Scene {
     pub server: Option<Process>,
     /// What it takes.
     pub meter: Meter,
+    /// How long the town waits for acknowledgements.
+    patience: Duration,
     /// How long everybody has to agree.
     pub heal_max: Duration,
     setup: Setup,
@@ -111,6 +114,10 @@ impl Scene {
     /// When the server does not start or does not take the town.
     pub async fn open(run: Run, mut setup: Setup) -> Result<Scene> {
         let mut random = StdRng::seed_from_u64(run.seed);
+        let (patience, heal_max) = match run.sabotage {
+            Some(_) => (SABOTAGED_PATIENCE, SABOTAGED_HEAL_MAX),
+            None => (PATIENCE, HEAL_MAX),
+        };
         let folder = tempfile::tempdir()?;
         let data = setup
             .data
@@ -157,10 +164,8 @@ impl Scene {
             violations: Vec::new(),
             server: Some(server),
             meter,
-            heal_max: match run.sabotage {
-                Some(_) => HEAL_SABOTAGED_MAX,
-                None => HEAL_MAX,
-            },
+            patience,
+            heal_max,
             setup,
             data,
             probe,
@@ -173,7 +178,7 @@ impl Scene {
     /// # Errors
     /// When it gets none any more.
     pub async fn acked(&self, more: u64) -> Result<()> {
-        self.town.more_acked(more, PATIENCE).await
+        self.town.more_acked(more, self.patience).await
     }
 
     /// The running server.

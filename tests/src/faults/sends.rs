@@ -109,12 +109,20 @@ pub async fn repeated(run: Run) -> Result<End> {
             }
             ("days", Ok(clock)) => {
                 clock.set(&format!("+{DAYS_KNOWN}d"))?;
+                // A start looks at the clock anew.
+                scene.kill().await;
+                scene.start(None).await?;
                 doubler.sign_in_again(&scene).await;
             }
             _ => doubler.sign_in_again(&scene).await,
         }
         for (id, text, before) in &first {
-            let answer = doubler.say(&scene, id, text).await;
+            let mut answer = doubler.say(&scene, id, text).await;
+            // The server takes a leap of its clock within a second, and tokens of before are over then.
+            if round == "days" && answer.code() == "unauthenticated" {
+                doubler.sign_in_again(&scene).await;
+                answer = doubler.say(&scene, id, text).await;
+            }
             if answer.json() != *before {
                 let words = format!(
                     "after {round} {id} was answered by {} and not {before}",
