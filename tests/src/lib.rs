@@ -8,5 +8,8 @@
 )]
 
 pub mod checker;
+pub mod faults;
 pub mod node;
+pub mod proxy;
+pub mod town;
 pub mod wire;

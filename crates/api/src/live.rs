@@ -14,7 +14,7 @@ pub mod told;
 mod warm;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tertulia_kit::clock::SharedClock;
@@ -71,6 +71,8 @@ pub struct Live {
     /// Calls go through it. Set once, because its router holds this.
     gate: OnceCell<Gate>,
     open: AtomicUsize,
+    /// A promise to be broken on purpose, for tests of tests: what comes while a session is welcomed is lost.
+    skip_catch_up_buffer: AtomicBool,
 }
 
 impl Live {
@@ -95,12 +97,18 @@ impl Live {
             lifecycle,
             gate: OnceCell::new(),
             open: AtomicUsize::new(0),
+            skip_catch_up_buffer: AtomicBool::new(false),
         })
     }
 
     /// Ties the gate, once, before the first session.
     pub fn set_gate(&self, gate: Gate) {
         assert!(self.gate.set(gate).is_ok(), "the gate is tied once");
+    }
+
+    /// Breaks a promise on purpose: sessions lose what comes while they are welcomed.
+    pub fn sabotage_catch_up(&self) {
+        self.skip_catch_up_buffer.store(true, Ordering::Relaxed);
     }
 
     /// How many sessions are open.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use buffa_types::google::protobuf::Value;
@@ -100,6 +101,8 @@ const CATCH_UP_WEIGHT: u32 = 5;
 const WARM_WEIGHT: u32 = 5;
 const RENEW_WEIGHT: u32 = 2;
 
+/// How long a sabotaged session waits at most for something to lose.
+const SABOTAGE_WINDOW_MAX: Duration = Duration::from_millis(200);
 /// How long the last words may take.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -171,6 +174,9 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Session, End> 
         beat_at: Instant::now(),
     };
     session.answered(&missed);
+    if live.skip_catch_up_buffer.load(Ordering::Relaxed) {
+        session.lose_what_came().await.map_err(unserved)?;
+    }
     session.beat_at = Instant::now() + session.first_beat();
     let welcome = wire::Welcome {
         session_id: RequestId::random().as_str().to_owned(),
@@ -475,6 +481,20 @@ impl Session {
             Ok(written) => Ok(written?),
             Err(_) => Err(close(close::SLOW_READER)),
         }
+    }
+
+    /// Sabotage: forgets what came since the logs were read, and that anything did.
+    async fn lose_what_came(&mut self) -> tertulia_kit::error::Result<()> {
+        let window = SABOTAGE_WINDOW_MAX.mul_f64(rand::rng().random());
+        tokio::time::sleep(window).await;
+        self.position = self
+            .live
+            .chats
+            .beat(&self.caller, self.position)
+            .await?
+            .position;
+        drop(self.queue().take());
+        Ok(())
     }
 
     fn charge(&self, weight: u32) -> Result<(), End> {

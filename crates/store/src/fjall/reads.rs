@@ -22,7 +22,7 @@ use super::disk::corrupt;
 use super::reader::{Reader, Row};
 use super::shared::Shared;
 use super::view::Seen;
-use super::{ChatLog, INLINE_ROWS_MAX, index};
+use super::{ChatLog, INLINE_ROWS_MAX, Sabotage, index};
 
 /// How many rows a standing takes.
 const STANDING_ROWS: usize = 4;
@@ -248,6 +248,9 @@ impl ChatStore for ChatLog {
                 if !reader.events_since(chat, since.0, limit, &mut all)? {
                     return Ok(None);
                 }
+            }
+            if shared.sabotage == Some(Sabotage::DropEvent) && all.len() > 2 {
+                all.remove(all.len() / 2);
             }
             Ok(Some(all))
         })
