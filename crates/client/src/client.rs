@@ -108,13 +108,7 @@ impl Builder {
             Some(transport) => transport,
             None => Arc::new(Http::new(Address::parse(&self.url)?)),
         };
-        let core = Core::new(
-            transport,
-            self.machine,
-            store,
-            self.options,
-            self.observer,
-        )?;
+        let core = Core::new(transport, self.machine, store, self.options, self.observer)?;
         Ok(Client {
             inner: Arc::new(Inner {
                 core: Arc::new(core),
@@ -210,8 +204,7 @@ impl Client {
             ..Default::default()
         };
         let method = format!("{IDENTITY}/CreateAccount");
-        let answer: CreateAccountResponse =
-            self.core().call_alone(&method, None, &request).await?;
+        let answer: CreateAccountResponse = self.core().call_alone(&method, None, &request).await?;
         self.signed_in(answer.credentials.into_option()).await
     }
 

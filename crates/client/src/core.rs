@@ -245,7 +245,10 @@ impl Core {
             mind: Mutex::new(Mind {
                 own_head: known.own_tip,
                 waiting: None,
-                life: known.credentials.as_ref().map(|kept| Life::stored(kept, machine.now_ms())),
+                life: known
+                    .credentials
+                    .as_ref()
+                    .map(|kept| Life::stored(kept, machine.now_ms())),
                 uncertain: known
                     .outbox
                     .iter()

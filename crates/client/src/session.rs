@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buffa::Message as _;
-use futures::stream::FuturesUnordered;
 use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use tertulia_proto::chats::list_events_request::From as Start;
 use tertulia_proto::chats::{
     GetChatRequest, GetChatResponse, ListEventsRequest, ListEventsResponse, ListUserEventsRequest,

@@ -81,7 +81,9 @@ impl Wire for Socket {
         Box::pin(async {
             loop {
                 match self.next().await {
-                    Some(Ok(Message::Binary(bytes))) => return Ok(Heard::Frame(Bytes::from(bytes))),
+                    Some(Ok(Message::Binary(bytes))) => {
+                        return Ok(Heard::Frame(Bytes::from(bytes)));
+                    }
                     Some(Ok(Message::Close(Some(close)))) if u16::from(close.code) >= 4000 => {
                         return Ok(Heard::Closed {
                             code: u16::from(close.code).into(),
