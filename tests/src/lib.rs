@@ -9,4 +9,5 @@
 
 pub mod checker;
 pub mod node;
+pub mod simulation;
 pub mod wire;

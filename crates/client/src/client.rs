@@ -23,10 +23,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::{Change, ChatView, Connection, Core, Observer, Options, Seen, empty, message};
 use crate::error::{Error, Result};
-use crate::http::Address;
+use crate::http::{Address, Http};
 use crate::outbox::{Entry, State};
 use crate::store::{Record, Store, file, memory};
-use crate::time::{now_ms, random_id};
+use crate::time::{Machine, System, random_id};
+use crate::transport::Transport;
 use crate::{ChatId, UserId, session};
 
 /// The longest message, in characters, as the contract says.
@@ -46,6 +47,8 @@ pub struct Builder {
     folder: Option<PathBuf>,
     options: Options,
     observer: Option<Observer>,
+    transport: Option<Arc<dyn Transport>>,
+    machine: Arc<dyn Machine>,
 }
 
 impl Builder {
@@ -77,6 +80,20 @@ impl Builder {
         self
     }
 
+    /// Reaches the server by this; without one, by HTTP and a WebSocket.
+    #[must_use]
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// Takes time and chance from this machine; without one, from the one that it runs on.
+    #[must_use]
+    pub fn machine(mut self, machine: Arc<dyn Machine>) -> Self {
+        self.machine = machine;
+        self
+    }
+
     /// Reads what is stored and makes the client. It does not connect yet.
     ///
     /// # Errors
@@ -87,12 +104,11 @@ impl Builder {
             (None, Some(folder)) => Arc::new(file::Folder::open(folder)?),
             (None, None) => Arc::new(memory::Memory::default()),
         };
-        let core = Core::new(
-            Address::parse(&self.url)?,
-            store,
-            self.options,
-            self.observer,
-        )?;
+        let transport = match self.transport {
+            Some(transport) => transport,
+            None => Arc::new(Http::new(Address::parse(&self.url)?)),
+        };
+        let core = Core::new(transport, self.machine, store, self.options, self.observer)?;
         Ok(Client {
             inner: Arc::new(Inner {
                 core: Arc::new(core),
@@ -125,13 +141,15 @@ impl Drop for Inner {
 impl Client {
     /// A client of the server at `url`, such as `http://127.0.0.1:8080`.
     pub fn builder(url: impl Into<String>) -> Builder {
-        let (store, folder, observer) = (None, None, None);
+        let (store, folder, observer, transport) = (None, None, None, None);
         Builder {
             url: url.into(),
             store,
             folder,
             options: Options::default(),
             observer,
+            transport,
+            machine: Arc::new(System),
         }
     }
 
@@ -186,9 +204,7 @@ impl Client {
             ..Default::default()
         };
         let method = format!("{IDENTITY}/CreateAccount");
-        let wait = self.core().options.call_timeout;
-        let answer: CreateAccountResponse =
-            self.core().http.call(&method, None, &request, wait).await?;
+        let answer: CreateAccountResponse = self.core().call_alone(&method, None, &request).await?;
         self.signed_in(answer.credentials.into_option()).await
     }
 
@@ -204,8 +220,7 @@ impl Client {
             ..Default::default()
         };
         let method = format!("{IDENTITY}/Login");
-        let wait = self.core().options.call_timeout;
-        let answer: LoginResponse = self.core().http.call(&method, None, &request, wait).await?;
+        let answer: LoginResponse = self.core().call_alone(&method, None, &request).await?;
         self.signed_in(answer.credentials.into_option()).await
     }
 
@@ -561,9 +576,9 @@ impl Client {
         }
         let entry = Entry {
             chat,
-            client_message_id: random_id(),
+            client_message_id: random_id(&*self.core().machine),
             text: text.to_owned(),
-            at_ms: now_ms(),
+            at_ms: self.core().machine.now_ms(),
             state: State::Queued,
         };
         let id = entry.client_message_id.clone();

@@ -18,12 +18,12 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::http::{Address, Http};
 use crate::outbox::{Entry, State};
 use crate::session::Calls;
 use crate::store::{Known, Record, Snapshot, Store, stored};
-use crate::time::Life;
+use crate::time::{Life, Machine};
 use crate::timeline::Timeline;
+use crate::transport::Transport;
 use crate::{ChatId, UserId};
 
 /// The bounds of a client, each with its unit.
@@ -195,7 +195,7 @@ pub(crate) struct Mind {
     /// Messages that may have been committed in an earlier run: they wait until their chat has no hole.
     uncertain: HashSet<String>,
     /// Since when a chat has a hole.
-    holes: HashMap<ChatId, Instant>,
+    holes: BTreeMap<ChatId, Instant>,
     /// Jobs under way.
     claimed: HashSet<Job>,
     /// Jobs that the server refuses; not tried again in this session.
@@ -203,8 +203,8 @@ pub(crate) struct Mind {
 }
 
 pub(crate) struct Core {
-    pub(crate) address: Address,
-    pub(crate) http: Http,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) machine: Arc<dyn Machine>,
     pub(crate) options: Options,
     store: Arc<dyn Store>,
     /// Something was written that a power cut could take.
@@ -231,31 +231,35 @@ const TAIL_EVENTS: i64 = 50;
 
 impl Core {
     pub(crate) fn new(
-        address: Address,
+        transport: Arc<dyn Transport>,
+        machine: Arc<dyn Machine>,
         store: Arc<dyn Store>,
         options: Options,
         observer: Option<Observer>,
     ) -> Result<Self> {
         let known = store.load()?;
         let core = Core {
-            http: Http::new(address.clone()),
-            address,
+            transport,
             options,
             observer,
             mind: Mutex::new(Mind {
                 own_head: known.own_tip,
                 waiting: None,
-                life: known.credentials.as_ref().map(Life::stored),
+                life: known
+                    .credentials
+                    .as_ref()
+                    .map(|kept| Life::stored(kept, machine.now_ms())),
                 uncertain: known
                     .outbox
                     .iter()
                     .map(|e| e.client_message_id.clone())
                     .collect(),
-                holes: HashMap::new(),
+                holes: BTreeMap::new(),
                 claimed: HashSet::new(),
                 hopeless: HashSet::new(),
                 known,
             }),
+            machine,
             store,
             unsynced: AtomicBool::new(false),
             calls: Mutex::new(None),
@@ -266,7 +270,7 @@ impl Core {
             again: watch::Sender::new(0),
         };
         if core.mind.lock().known.device.is_empty() {
-            let device = Record::Device(crate::time::random_id());
+            let device = Record::Device(crate::time::random_id(&*core.machine));
             core.change(|set| set.put(device))?;
             core.store.sync()?;
         }
@@ -307,17 +311,19 @@ impl Core {
 
     /// Waits until what was written survives a power cut.
     pub(crate) async fn sync(&self) -> Result<()> {
-        let store = Arc::clone(&self.store);
-        let synced = tokio::task::spawn_blocking(move || store.sync()).await;
-        Ok(synced.map_err(|e| Error::Store(e.to_string()))??)
+        Ok(Arc::clone(&self.store).synced().await?)
     }
 
     /// Lets the disk catch up in the background, and the store tidy up: what is heard needs no haste.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the client stands alone, without the kit's lifecycle"
+    )]
     pub(crate) fn sync_soon(&self) {
         if self.unsynced.swap(false, Ordering::Relaxed) {
-            let store = Arc::clone(&self.store);
-            tokio::task::spawn_blocking(move || {
-                if let Err(error) = store.sync() {
+            let synced = Arc::clone(&self.store).synced();
+            tokio::spawn(async {
+                if let Err(error) = synced.await {
                     tracing::warn!(%error, "the store could not be synced");
                 }
             });
@@ -388,7 +394,19 @@ impl Core {
 
     // ---- calls and tokens
 
-    /// Calls a method over the live session, or over HTTP when there is none.
+    /// Calls a method without a session.
+    pub(crate) async fn call_alone<Q: Message, A: Message>(
+        &self,
+        method: &str,
+        token: Option<&str>,
+        request: &Q,
+    ) -> Result<A> {
+        let (request, timeout) = (request.encode_to_vec(), self.options.call_timeout);
+        let answer = self.transport.call(method, token, request, timeout).await?;
+        A::decode_from_slice(&answer).map_err(|e| Error::Protocol(e.to_string()))
+    }
+
+    /// Calls a method over the live session, or alone when there is none.
     pub(crate) async fn call<Q: Message, A: Message>(
         &self,
         method: &str,
@@ -409,11 +427,10 @@ impl Core {
             }
         }
         let token = self.fresh_token(None).await?;
-        let timeout = self.options.call_timeout;
-        let answer = match self.http.call(method, Some(&token), request, timeout).await {
+        let answer = match self.call_alone(method, Some(&token), request).await {
             Err(error) if error.wants_new_token() => {
                 let token = self.fresh_token(Some(&token)).await?;
-                self.http.call(method, Some(&token), request, timeout).await
+                self.call_alone(method, Some(&token), request).await
             }
             answer => answer,
         };
@@ -454,16 +471,8 @@ impl Core {
             refresh_token: refresh_token.clone(),
             ..Default::default()
         };
-        let timeout = self.options.call_timeout;
-        let answer: Result<RefreshResponse> = self
-            .http
-            .call(
-                "tertulia.identity.v1.IdentityService/Refresh",
-                None,
-                &request,
-                timeout,
-            )
-            .await;
+        let method = "tertulia.identity.v1.IdentityService/Refresh";
+        let answer: Result<RefreshResponse> = self.call_alone(method, None, &request).await;
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
@@ -496,7 +505,7 @@ impl Core {
 
     /// Keeps credentials, on disk before they are used: the ones before them are spent.
     pub(crate) async fn signed_in(&self, credentials: Credentials) -> Result<()> {
-        let life = Life::issued(&credentials);
+        let life = Life::issued(&credentials, self.machine.now_ms());
         self.change(|set| {
             let another = set.mind.known.user != credentials.user_id;
             set.put(Record::SignedIn(Box::new(credentials)));

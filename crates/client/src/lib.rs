@@ -27,8 +27,9 @@ pub mod ranges;
 mod session;
 pub mod socket;
 pub mod store;
-mod time;
+pub mod time;
 pub mod timeline;
+pub mod transport;
 
 pub use client::{Builder, Client, PAGE_EVENTS_MAX, TEXT_CHARS_MAX};
 pub use core::{Change, ChatView, Connection, Observer, Options, Seen};

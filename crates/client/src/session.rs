@@ -1,13 +1,13 @@
 //! One live session: hello, then frames both ways until it ends. Beside the pump that reads and writes the
-//! socket run three workers, all in one task: one fills holes, one empties the outbox, one renews the token.
+//! wire run three workers, all in one task: one fills holes, one empties the outbox, one renews the token.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use buffa::Message as _;
+use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use futures::{SinkExt as _, StreamExt as _};
 use tertulia_proto::chats::list_events_request::From as Start;
 use tertulia_proto::chats::{
     GetChatRequest, GetChatResponse, ListEventsRequest, ListEventsResponse, ListUserEventsRequest,
@@ -21,13 +21,12 @@ use tertulia_proto::live::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_tungstenite::tungstenite::{self, Message as Ws};
 
 use crate::backoff::Backoff;
 use crate::core::{Connection, Core, Job, Next, empty};
 use crate::error::{Error, Refusal, Result};
 use crate::outbox::Entry;
-use crate::socket::{self, Socket};
+use crate::transport::{Heard, Wire};
 
 /// How many calls wait to be written to the socket; further ones wait with their callers.
 const CALLS_QUEUED_MAX: usize = 64;
@@ -35,6 +34,8 @@ const CALLS_QUEUED_MAX: usize = 64;
 const CALLS_UNDER_WAY_MAX: usize = 256;
 /// How many events are asked for at once: the longest ones must fit into one frame.
 const PAGE_EVENTS: u32 = 100;
+/// How long the courtesy of a close may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// What a heartbeat is when the server does not say.
 const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(30);
 
@@ -108,7 +109,7 @@ impl Calls {
 pub(crate) async fn run(core: &Core, token: String, welcomed: impl FnOnce()) -> End {
     core.session_begins();
     let opening = timeout(core.options.connect_timeout, open(core, token.clone()));
-    let (socket, welcome) = match opening.await {
+    let (wire, welcome) = match opening.await {
         Ok(Ok(opened)) => opened,
         Ok(Err(end)) => return end,
         Err(_) => return Error::Timeout(core.options.connect_timeout).into(),
@@ -130,7 +131,7 @@ pub(crate) async fn run(core: &Core, token: String, welcomed: impl FnOnce()) -> 
     welcomed();
     let mut pump = Pump {
         core,
-        socket,
+        wire,
         silence_max: beat * 2,
         under_way: HashMap::new(),
         last_id: 0,
@@ -138,20 +139,19 @@ pub(crate) async fn run(core: &Core, token: String, welcomed: impl FnOnce()) -> 
         behind_again: false,
     };
     let end = tokio::select! {
+        biased;
         end = pump.run(to_send) => end,
         end = outbox(core, &calls) => end,
         end = repair(core, &calls) => end,
         end = renew(core, token, asked) => end,
     };
     core.session_ends();
-    // The close is a courtesy; a peer that does not take it is left alone.
-    _ = timeout(Duration::from_secs(1), pump.socket.close(None)).await;
+    _ = timeout(CLOSE_TIMEOUT, pump.wire.close()).await;
     end
 }
 
-async fn open(core: &Core, access_token: String) -> Result<(Socket, Welcome), End> {
-    let mut socket =
-        socket::dial(&core.address, socket::PROTO, core.options.connect_timeout).await?;
+async fn open(core: &Core, access_token: String) -> Result<(Box<dyn Wire>, Welcome), End> {
+    let mut wire = core.transport.dial(core.options.connect_timeout).await?;
     let cursor = core.mind().known.cursor.clone();
     let client = concat!("tertulia-rust/", env!("CARGO_PKG_VERSION")).to_owned();
     let hello = Hello {
@@ -160,29 +160,28 @@ async fn open(core: &Core, access_token: String) -> Result<(Socket, Welcome), En
         client,
         ..Default::default()
     };
-    send(&mut socket, hello.into(), core.options.connect_timeout).await?;
-    match receive(&mut socket).await? {
-        Down::Welcome(welcome) => Ok((socket, *welcome)),
+    send(&mut *wire, hello.into(), core.options.connect_timeout).await?;
+    match receive(&mut *wire).await? {
+        Down::Welcome(welcome) => Ok((wire, *welcome)),
         Down::Goodbye(goodbye) => Err(End::Goodbye(*goodbye)),
         _ => Err(Error::Protocol("the first frame was no welcome".into()).into()),
     }
 }
 
-async fn send(socket: &mut Socket, frame: Up, wait: Duration) -> Result<()> {
+async fn send(wire: &mut dyn Wire, frame: Up, wait: Duration) -> Result<()> {
     let frame = ConnectRequest {
         frame: Some(frame),
         ..Default::default()
     };
-    let sent = timeout(wait, socket.send(Ws::Binary(frame.encode_to_vec().into()))).await;
+    let sent = timeout(wait, wire.send(frame.encode_to_vec())).await;
     sent.map_err(|_| Error::Timeout(wait))?
-        .map_err(|e| crate::http::offline(&e))
 }
 
 /// The next frame. Cancel-safe.
-async fn receive(socket: &mut Socket) -> Result<Down, End> {
+async fn receive(wire: &mut dyn Wire) -> Result<Down, End> {
     loop {
-        match socket.next().await {
-            Some(Ok(Ws::Binary(bytes))) => {
+        match wire.recv().await? {
+            Heard::Frame(bytes) => {
                 let frame = ConnectResponse::decode_from_slice(&bytes);
                 let frame = frame.map_err(|e| Error::Protocol(e.to_string()))?.frame;
                 match frame {
@@ -191,10 +190,8 @@ async fn receive(socket: &mut Socket) -> Result<Down, End> {
                     None => continue,
                 }
             }
-            Some(Ok(Ws::Close(Some(close)))) if u16::from(close.code) >= 4000 => {
+            Heard::Closed { code, reason } => {
                 // The last words were lost, but the code says enough.
-                let code = u32::from(u16::from(close.code));
-                let reason = close.reason.to_string();
                 let come_back = !matches!(code, 4000 | 4003 | 4005 | 4008 | 4013);
                 return Err(End::Goodbye(Goodbye {
                     code,
@@ -203,22 +200,13 @@ async fn receive(socket: &mut Socket) -> Result<Down, End> {
                     ..Default::default()
                 }));
             }
-            Some(Ok(Ws::Ping(_) | Ws::Pong(_) | Ws::Frame(_))) => continue,
-            Some(Ok(Ws::Text(_))) => return Err(Error::Protocol("a text frame came".into()).into()),
-            Some(Err(tungstenite::Error::Capacity(e))) => {
-                return Err(Error::Protocol(e.to_string()).into());
-            }
-            Some(Err(error)) => return Err(crate::http::offline(&error).into()),
-            Some(Ok(Ws::Close(_))) | None => {
-                return Err(Error::Offline("the server closed the connection".into()).into());
-            }
         }
     }
 }
 
 struct Pump<'a> {
     core: &'a Core,
-    socket: Socket,
+    wire: Box<dyn Wire>,
     silence_max: Duration,
     under_way: HashMap<u64, oneshot::Sender<Result<Vec<u8>>>>,
     last_id: u64,
@@ -246,14 +234,16 @@ impl Pump<'_> {
         let silent_at = Instant::now() + self.silence_max;
         loop {
             tokio::select! {
-                frame = timeout_at(silent_at, receive(&mut self.socket)) => {
+                biased;
+                // First, because it is bounded: so many calls under way, and none is read any more.
+                Some(asked) = to_send.recv(), if has_room => self.ask(asked).await?,
+                frame = timeout_at(silent_at, receive(&mut *self.wire)) => {
                     let silent = |_| Error::Offline("the server is silent".into());
                     return self.take(frame.map_err(silent)??).await;
                 }
-                Some(asked) = to_send.recv(), if has_room => self.ask(asked).await?,
             }
             if self.under_way.len() >= CALLS_UNDER_WAY_MAX {
-                let frame = timeout_at(silent_at, receive(&mut self.socket)).await;
+                let frame = timeout_at(silent_at, receive(&mut *self.wire)).await;
                 return self
                     .take(frame.map_err(|_| Error::Offline("the server is silent".into()))??)
                     .await;
@@ -262,7 +252,7 @@ impl Pump<'_> {
     }
 
     async fn send(&mut self, frame: Up) -> Result<(), End> {
-        Ok(send(&mut self.socket, frame, self.silence_max).await?)
+        Ok(send(&mut *self.wire, frame, self.silence_max).await?)
     }
 
     async fn ask(&mut self, asked: Asked) -> Result<(), End> {
@@ -361,7 +351,8 @@ fn refusal(error: CallError) -> Refusal {
 }
 
 fn backoff(core: &Core) -> Backoff {
-    Backoff::new(core.options.backoff_min, core.options.backoff_max)
+    let machine = Arc::clone(&core.machine);
+    Backoff::new(core.options.backoff_min, core.options.backoff_max, machine)
 }
 
 /// Waits until there may be something to do.
@@ -382,6 +373,7 @@ async fn outbox(core: &Core, calls: &Calls) -> End {
             sending.push(send_message(core, calls, entry));
         }
         let (entry, sent) = tokio::select! {
+            biased;
             Some(done) = sending.next() => done,
             () = woken(&mut wake) => continue,
         };
@@ -447,6 +439,7 @@ async fn repair(core: &Core, calls: &Calls) -> End {
             }
         }
         let (job, filled) = tokio::select! {
+            biased;
             Some(done) = running.next() => done,
             () = woken(&mut wake) => continue,
             () = tokio::time::sleep_until(next_look) => continue,

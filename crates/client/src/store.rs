@@ -9,7 +9,9 @@ pub mod file;
 pub mod memory;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tertulia_proto::chats::{Chat, Event};
 use tertulia_proto::identity::Credentials;
@@ -55,6 +57,14 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the disk says no.
     fn sync(&self) -> Result<(), Error>;
+
+    /// [`sync`](Self::sync) for who must not be blocked: on a thread that may be.
+    fn synced(self: Arc<Self>) -> BoxFuture<'static, Result<(), Error>> {
+        Box::pin(async move {
+            let synced = tokio::task::spawn_blocking(move || self.sync()).await;
+            synced.unwrap_or_else(|e| Err(std::io::Error::other(e).into()))
+        })
+    }
 }
 
 /// One change to what is kept.

@@ -11,7 +11,9 @@ use tertulia_proto::identity::Credentials;
 use tertulia_proto::live::{Changed, Delta, Head, Heartbeat, Missed, Reset, ResetReason};
 
 use super::*;
+use crate::http::{Address, Http};
 use crate::store::memory::Memory;
+use crate::time::System;
 
 const CHATS: i64 = 3;
 const ME: i64 = 7;
@@ -358,9 +360,16 @@ fn core(store: &Arc<Memory>, seen: &Arc<Mutex<Vec<Seen>>>) -> Core {
         fresh_events: 1_000,
         ..Default::default()
     };
-    let address = Address::parse("http://127.0.0.1:1").unwrap();
+    let nowhere = Http::new(Address::parse("http://127.0.0.1:1").unwrap());
     let observer: Observer = Arc::new(move |event| seen.lock().push(event.clone()));
-    Core::new(address, store.clone(), options, Some(observer)).unwrap()
+    Core::new(
+        Arc::new(nowhere),
+        Arc::new(System),
+        store.clone(),
+        options,
+        Some(observer),
+    )
+    .unwrap()
 }
 
 proptest! {
