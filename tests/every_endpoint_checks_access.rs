@@ -98,7 +98,8 @@ fn refused(method: &Method, kind: In, who: Who) -> Option<&'static str> {
         .find(|row| format!("{:?}", row.0) == format!("{right:?}"));
     let &(_, in_group, in_channel, in_direct) = row.expect("every right has its row");
     let allowed = match (kind, who, who.role()) {
-        (In::Direct, Who::Owner | Who::Admin, _) => in_direct,
+        (In::Direct, Who::Owner | Who::Admin, _) if in_direct => true,
+        (In::Direct, Who::Owner | Who::Admin, _) => return Some("DIRECT_CHAT"),
         (In::Group, _, Some(role)) => role >= in_group,
         (In::Channel, _, Some(role)) => role >= in_channel,
         (In::Direct, ..) | (_, _, None) => return Some("CHAT_NOT_FOUND"),
@@ -121,7 +122,9 @@ fn request_of(path: &str, chat: &str, other: &str) -> Value {
         "UpdateProfile" => json!({"about": "tests doors"}),
         "SearchUsers" => json!({"query": "a"}),
         "OpenDirect" => json!({"userId": other}),
-        "CreateChat" => json!({"kind": "CHAT_KIND_GROUP", "title": "t", "clientChatId": "matrix-chat"}),
+        "CreateChat" => {
+            json!({"kind": "CHAT_KIND_GROUP", "title": "t", "clientChatId": "matrix-chat"})
+        }
         "GetChat" | "ListReceipts" | "ListMembers" | "ListBanned" | "ListInvites" | "LeaveChat"
         | "SendTyping" => json!({"chatId": chat}),
         "UpdateChat" => json!({"chatId": chat, "topic": "doors"}),
@@ -189,7 +192,9 @@ impl Cast {
 async fn cast() -> Cast {
     let local = Local::start().await;
     let url = &local.url;
-    let names = ["owner", "admin", "member", "reader", "banned", "removed", "stranger"];
+    let names = [
+        "owner", "admin", "member", "reader", "banned", "removed", "stranger",
+    ];
     let mut people = Vec::new();
     for name in names {
         people.push(Person::sign_up(url, name).await);
@@ -246,6 +251,7 @@ fn of_access(reason: &str) -> Option<&str> {
         "TOKEN_EXPIRED",
         "LOGIN_ENDED",
         "CHAT_NOT_FOUND",
+        "DIRECT_CHAT",
         "NOT_ALLOWED",
     ];
     all.contains(&reason).then_some(reason)
@@ -303,12 +309,20 @@ async fn the_same_rows_hold_for_calls_over_a_live_socket() {
                 let reason = reply["error"]["failure"]["reason"].as_str();
                 let reason = reason.unwrap_or_default().trim_start_matches("REASON_");
                 let expected = refused(method, *kind, *who);
-                assert_eq!(of_access(reason), expected, "{} in {kind:?} as {who:?}", method.path);
+                assert_eq!(
+                    of_access(reason),
+                    expected,
+                    "{} in {kind:?} as {who:?}",
+                    method.path
+                );
             }
         }
         let stream = "tertulia.live.v1.LiveService/Connect";
         let reply = socket.call(id + 1, stream, json!({})).await;
-        assert_eq!(reply["error"]["failure"]["reason"], "REASON_WRONG_TRANSPORT");
+        assert_eq!(
+            reply["error"]["failure"]["reason"],
+            "REASON_WRONG_TRANSPORT"
+        );
     }
 }
 
@@ -370,7 +384,10 @@ async fn who_is_not_in_a_chat_hears_nothing_of_it() {
             let send = tertulia_tests::wire::path("SendMessage");
             let answer = post(url, send, Some(&cast.token(Who::Owner)), body).await;
             assert_eq!(answer.status, 200);
-            assert_eq!(member.frame("chatEvent").await["event"]["message"]["text"], id);
+            assert_eq!(
+                member.frame("chatEvent").await["event"]["message"]["text"],
+                id
+            );
             // The reply comes after whatever was on its way to the other.
             let call = json!({"call": {"callId": "9", "method": "tertulia.users.v1.UsersService/GetMe", "json": {}}});
             other.send(call).await;

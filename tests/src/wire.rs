@@ -208,8 +208,7 @@ impl Person {
         let members: Vec<&str> = others.iter().map(|other| other.user_id.as_str()).collect();
         let kind = format!("CHAT_KIND_{}", kind.to_uppercase());
         let id = format!("chat-{title}");
-        let body =
-            json!({"kind": kind, "title": title, "memberIds": members, "clientChatId": id});
+        let body = json!({"kind": kind, "title": title, "memberIds": members, "clientChatId": id});
         id_of(&self.ok(url, "CreateChat", body).await)
     }
 
