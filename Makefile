@@ -25,6 +25,11 @@ ARGS ?=
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 20
 
+# `make faults` injects every fault once; `make faults LONG=1` more of each, again and again for FAULTS_MINUTES.
+# `make faults ARGS='--seed 7 --only F22'` injects one again.
+LONG ?=
+FAULTS_MINUTES ?= 120
+
 BUF := web/node_modules/.bin/buf
 WEB_SOURCES := $(shell find web/src web/public web/scripts proto -type f -not -path 'web/src/gen/*' 2>/dev/null) \
                $(wildcard web/*.json web/*.html web/*.yaml web/*.ts web/*.js)
@@ -52,6 +57,9 @@ docs: ## Writes anew the pages that are generated from the contract
 
 bench: web ## Prints what it costs: messages, connections, start, size
 	@scripts/bench.sh $(ARGS)
+
+faults: web ## Injects every fault into a real server while real clients talk; LONG=1 for hours
+	@scripts/faults.sh $(if $(LONG),--long $(FAULTS_MINUTES)) $(ARGS)
 
 fuzz: ## Runs every fuzz target for FUZZ_SECONDS (20)
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
@@ -108,5 +116,5 @@ web/dist/index.html: $(WEB_SOURCES) web/node_modules/.package-lock.json
 	npm --prefix web run build
 	@touch $@
 
-.PHONY: help run test check fmt docs bench fuzz clean build web test-rust test-web test-e2e fmt-check lint \
+.PHONY: help run test check fmt docs bench faults fuzz clean build web test-rust test-web test-e2e fmt-check lint \
         contract docs-check web-check deny

@@ -124,6 +124,17 @@ pub struct Person {
 }
 
 impl Person {
+    /// Somebody who has an account and is not signed in.
+    pub fn of(name: &str, password: &str) -> Person {
+        Person {
+            name: name.to_owned(),
+            user_id: String::new(),
+            token: String::new(),
+            refresh_token: String::new(),
+            password: password.to_owned(),
+        }
+    }
+
     /// Makes an account.
     pub async fn sign_up(url: &str, name: &str) -> Person {
         let password = format!(
@@ -149,7 +160,13 @@ impl Person {
 
     /// Signs in once more, on another device.
     pub async fn sign_in(&self, url: &str) -> Person {
-        let body = json!({"name": self.name, "password": self.password});
+        self.sign_in_on(url, "").await
+    }
+
+    /// Signs in on a device; without an id on a new one.
+    pub async fn sign_in_on(&self, url: &str, device: &str) -> Person {
+        let device = json!({"deviceId": device, "name": "test"});
+        let body = json!({"name": self.name, "password": self.password, "device": device});
         let answer = post(
             url,
             "tertulia.identity.v1.IdentityService/Login",

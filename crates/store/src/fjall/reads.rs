@@ -22,7 +22,7 @@ use super::disk::corrupt;
 use super::reader::{Reader, Row};
 use super::shared::Shared;
 use super::view::Seen;
-use super::{ChatLog, INLINE_ROWS_MAX, index};
+use super::{ChatLog, INLINE_ROWS_MAX, Sabotage, index};
 
 /// How many rows a standing takes.
 const STANDING_ROWS: usize = 4;
@@ -249,6 +249,9 @@ impl ChatStore for ChatLog {
                     return Ok(None);
                 }
             }
+            if shared.sabotage == Some(Sabotage::DropEvent) && all.len() > 2 {
+                all.remove(all.len() / 2);
+            }
             Ok(Some(all))
         })
         .await
@@ -419,6 +422,7 @@ fn changes(
     let Some(head) = reader.head(chat)? else {
         return Ok(Changes::default());
     };
+    let limit = limit.max(1);
     let mut found: Vec<index::Change> = Vec::new();
     let mut more = false;
     index::changes_after(reader, chat, after, &mut |change| {

@@ -13,6 +13,7 @@ use tertulia_kit::error::Result;
 use tertulia_services::chats::{ChatKind, Epoch, Fact, Membership, Seq};
 use tertulia_services::ids::{ChatId, UserId};
 
+use super::Sabotage;
 use super::cache::{Cache, Weight};
 use super::codec::Corrupt;
 use super::disk::{Disk, corrupt};
@@ -47,6 +48,7 @@ pub struct Shared {
     pub queued_bytes: AtomicUsize,
     pub health: Health,
     pub faults: Faults,
+    pub sabotage: Option<Sabotage>,
 }
 
 impl Weight for Seq {
@@ -90,6 +92,7 @@ impl Shared {
             queued_bytes: AtomicUsize::new(0),
             health: Health::default(),
             faults: Faults::default(),
+            sabotage: None,
         })
     }
 
