@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tertulia_client::store::Store as _;
 use tertulia_client::{Change, Client, Connection, Options, State};
 use tertulia_services::ids::UserId;
 use tokio::sync::broadcast::error::RecvError;
@@ -107,7 +108,15 @@ impl Device {
 
     fn build(&self) -> (Client, Arc<Screen>) {
         let plan = &self.world.plan;
-        let screen = Screen::new(&self.world, &self.model, &self.name, &self.prompt);
+        let screen = Screen::new(
+            &self.world,
+            &self.model,
+            &self.store,
+            &self.name,
+            &self.prompt,
+        );
+        let disk = self.disk.mount();
+        screen.begin(&disk.load().expect("a simulated disk can always be read"));
         let seen = Arc::clone(&screen);
         let options = Options {
             backoff_max: plan.backoff_max,
@@ -118,7 +127,7 @@ impl Device {
         let client = Client::builder("http://server")
             .transport(self.way.clone())
             .machine(self.machine.clone())
-            .store(self.disk.mount())
+            .store(disk)
             .options(options)
             .observer(move |event| seen.show(event))
             .build()
@@ -129,7 +138,6 @@ impl Device {
     /// Starts the client, and the person who uses it.
     pub fn start(self: &Arc<Self>, person: usize) {
         let (client, screen) = self.build();
-        screen.begin(&self.store.epoch_name(), &client);
         let tasks = vec![
             tokio::spawn(listen(Arc::clone(self), client.clone())),
             tokio::spawn(watch(Arc::clone(self), screen, client.clone(), person)),

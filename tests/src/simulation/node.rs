@@ -181,7 +181,7 @@ impl Node {
         let gone = || Error::Offline("the server died".into());
         match method.ends_with("/Login") || method.ends_with("/CreateAccount") {
             // A password is hashed on a thread of its own: the world stands still meanwhile.
-            true => apart(exchange),
+            true => futures::executor::block_on(exchange),
             false => {
                 let answer = self.cut.run_until_cancelled(exchange).await;
                 answer.unwrap_or_else(|| Err(gone()))
@@ -202,18 +202,6 @@ impl Node {
         self.lifecycle.stop(grace).await;
         self.cut.cancel();
     }
-}
-
-/// Runs a future on another thread to its end, while this one waits.
-fn apart<T: Send>(future: impl Future<Output = T> + Send) -> T {
-    let run = || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .expect("a runtime without a network needs nothing");
-        runtime.block_on(future)
-    };
-    std::thread::scope(|scope| scope.spawn(run).join()).expect("a call does not panic")
 }
 
 fn identity_options(access_lifetime: Duration) -> identity::Options {
