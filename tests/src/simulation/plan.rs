@@ -9,6 +9,9 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::sabotage::Sabotage;
 
+/// How long texts are at most; long ones are seldom, because the time goes into reading them.
+const TEXTS: [u64; 16] = [12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 200, 200, 8_000];
+
 /// How often what goes wrong. Probabilities are in a thousand, times in milliseconds from and to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Faults {
@@ -133,16 +136,16 @@ impl Plan {
     pub fn of(seed: u64, sabotage: Option<Sabotage>) -> Plan {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x7465_7274_756c_6961);
         let rng = &mut rng;
-        let users = rng.random_range(2..=4);
+        let users = one_of(rng, &[2, 2, 2, 3, 4]);
         Plan {
             seed,
             sabotage,
             users,
-            devices: (0..users).map(|_| rng.random_range(1..=3)).collect(),
+            devices: (0..users).map(|_| one_of(rng, &[1, 1, 1, 2, 3])).collect(),
             nodes: rng.random_range(1..=2),
-            chaos: Duration::from_secs(rng.random_range(40..=240)),
-            thinking: Duration::from_millis(one_of(rng, &[2_000, 5_000, 5_000, 15_000])),
-            text_chars_max: one_of(rng, &[12, 12, 12, 12, 12, 200, 200, 8_000]),
+            chaos: Duration::from_secs(one_of(rng, &[15, 30, 50, 100])),
+            thinking: Duration::from_millis(one_of(rng, &[2_000, 6_000, 6_000, 15_000])),
+            text_chars_max: one_of(rng, &TEXTS),
             faults: faults(rng),
             disasters: disasters(rng),
             outbound_frames_max: one_of(rng, &[4, 16, 1_024]),
@@ -195,7 +198,7 @@ fn faults(rng: &mut StdRng) -> Faults {
 
 fn disasters(rng: &mut StdRng) -> Disasters {
     Disasters {
-        mean_gap: Duration::from_secs(one_of(rng, &[5, 10, 20, 60])),
+        mean_gap: Duration::from_secs(one_of(rng, &[4, 8, 8, 20])),
         node_crash: maybe(rng, 8),
         server_crash: maybe(rng, 8),
         drain: maybe(rng, 4),

@@ -28,7 +28,7 @@ use crate::checker::Violation;
 /// How long a lost tail may stay unknown to a client that is connected.
 pub const TAIL_MAX: Duration = Duration::from_secs(30);
 /// How long the calm times with reconnects last.
-const UNREST: Duration = Duration::from_secs(20);
+const UNREST: Duration = Duration::from_secs(15);
 /// How long people think in them, and how often a connection is reset.
 const UNREST_THINKING: Duration = Duration::from_secs(4);
 const UNREST_RESETS: Duration = Duration::from_millis(700);
