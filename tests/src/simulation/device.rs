@@ -72,7 +72,7 @@ pub struct Surroundings {
 
 fn account(person: usize) -> (String, String) {
     let name = format!("person{person}");
-    let password = format!("correct-horse-{}", person * 7_919);
+    let password = format!("{person}:uV9#kQ2x");
     (name, password)
 }
 
@@ -156,6 +156,9 @@ impl Device {
         running.tasks.iter().for_each(JoinHandle::abort);
         drop(running.client);
         let lost = if power { self.disk.cut() } else { 0 };
+        if lost > 0 {
+            self.world.reach("a disk loses what was not synced");
+        }
         let words = format_args!("crashes and loses {lost} batches");
         self.world.note(&self.name, words);
     }
@@ -244,6 +247,7 @@ async fn watch(device: Arc<Device>, screen: Arc<Screen>, client: Client, person:
         device.world.note(&device.name, format_args!("is {now:?}"));
         screen.online(now == Connection::Online);
         if let Connection::SignedOut(_) | Connection::Refused { .. } = now {
+            device.world.reach("somebody must sign in again");
             let (name, password) = account(person);
             while client.sign_in(&name, &password).await.is_err() {
                 device.world.pause((500, 5_000)).await;

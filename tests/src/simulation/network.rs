@@ -12,9 +12,6 @@ use tokio::time::{Instant, sleep_until};
 
 use super::world::World;
 
-/// How many bytes may be on their way in one direction before the sender has to wait.
-const WINDOW_BYTES: usize = 64 * 1024;
-
 /// What travels.
 #[derive(Debug, Clone)]
 pub enum Packet {
@@ -161,6 +158,11 @@ impl Connection {
 }
 
 impl Endpoint {
+    /// Where it is.
+    pub fn world(&self) -> &World {
+        &self.connection.world
+    }
+
     /// Sends, and waits while too much is on its way. Cancel-safe: it is sent or not.
     ///
     /// # Errors
@@ -190,7 +192,8 @@ impl Endpoint {
             return Err(Gone);
         }
         let bytes = packet.bytes();
-        if state.bytes > 0 && state.bytes + bytes > WINDOW_BYTES {
+        let window = self.connection.world.plan.window_bytes;
+        if state.bytes > 0 && state.bytes + bytes > window {
             return Ok(false);
         }
         state.bytes += bytes;

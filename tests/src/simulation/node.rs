@@ -1,13 +1,11 @@
 //! A node of the server: the real services, gate, hub and sessions, on the simulated store, bus and clock.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures::FutureExt as _;
 use http::{Request, header};
 use http_body_util::BodyExt as _;
 use tertulia_api::gate::{Gate, Parts};
@@ -31,7 +29,7 @@ use super::clock::NodeClock;
 use super::network::Endpoint;
 use super::store::Store;
 use super::wire::ServerWire;
-use super::world::{Promise, World};
+use super::world::World;
 
 /// The beat of the product's default.
 pub const HEARTBEAT: Duration = Duration::from_secs(25);
@@ -54,7 +52,6 @@ pub struct Ground {
 
 /// A running node.
 pub struct Node {
-    world: Arc<World>,
     live: Arc<Live>,
     rpc: connectrpc::ConnectRpcService<Gate>,
     lifecycle: Lifecycle,
@@ -112,7 +109,6 @@ impl Node {
         let gate = Gate::new(parts, router(&services));
         live.set_gate(gate.clone());
         Arc::new(Node {
-            world: Arc::clone(&ground.world),
             live,
             rpc: tertulia_api::http::rpc_service(gate, 1 << 20),
             lifecycle,
@@ -133,13 +129,10 @@ impl Node {
         };
         let wire = ServerWire::new(endpoint, FRAME_BYTES_MAX);
         let session = session::run(Arc::clone(&self.live), wire, place);
-        let world = Arc::clone(&self.world);
         let cut = self.cut.clone();
         let session = async move {
-            let watched = AssertUnwindSafe(session).catch_unwind();
-            if let Some(Err(_)) = cut.run_until_cancelled(watched).await {
-                world.broken(Promise::NoPanic, "a session panicked");
-            }
+            // A session that is cut off ends where it stands.
+            _ = cut.run_until_cancelled(session).await;
         };
         self.lifecycle.spawn(Kind::Connection, "session", session);
         true

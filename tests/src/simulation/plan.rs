@@ -10,7 +10,9 @@ use rand::{Rng as _, SeedableRng as _};
 use super::sabotage::Sabotage;
 
 /// How long texts are at most; long ones are seldom, because the time goes into reading them.
-const TEXTS: [u64; 16] = [12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 200, 200, 8_000];
+const TEXTS: [u64; 16] = [
+    12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 200, 8_000,
+];
 
 /// How often what goes wrong. Probabilities are in a thousand, times in milliseconds from and to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct Faults {
     pub half_opens: u32,
     /// A handshake or a call is refused.
     pub refusals: u32,
+    /// A call is done, and its answer is lost.
+    pub lost_answers: u32,
     /// The bus loses a message.
     pub bus_losses: u32,
     /// The bus repeats a message.
@@ -59,6 +63,7 @@ impl Faults {
         resets: 0,
         half_opens: 0,
         refusals: 0,
+        lost_answers: 0,
         bus_losses: 0,
         bus_repeats: 0,
         bus_ms: (0, 0),
@@ -121,6 +126,10 @@ pub struct Plan {
     pub disasters: Disasters,
     /// The frames that wait for a slow reader.
     pub outbound_frames_max: usize,
+    /// How many bytes may be on their way in one direction of a connection.
+    pub window_bytes: usize,
+    /// How many missed events the store gives one by one; more are only told to be there.
+    pub delta_events_max: usize,
     /// How long an access token is good.
     pub access_lifetime: Duration,
     /// Of the SDK: the longest wait before connecting again.
@@ -148,7 +157,9 @@ impl Plan {
             text_chars_max: one_of(rng, &TEXTS),
             faults: faults(rng),
             disasters: disasters(rng),
-            outbound_frames_max: one_of(rng, &[4, 16, 1_024]),
+            outbound_frames_max: one_of(rng, &[2, 16, 1_024]),
+            window_bytes: one_of(rng, &[65_536, 65_536, 1_024]),
+            delta_events_max: one_of(rng, &[1_000, 1_000, 30, 3]),
             access_lifetime: Duration::from_secs(one_of(rng, &[45, 120, 600])),
             backoff_max: Duration::from_secs(one_of(rng, &[2, 10, 30])),
             fresh_events: one_of(rng, &[1, 1, 1_000_000]),
@@ -184,6 +195,7 @@ fn faults(rng: &mut StdRng) -> Faults {
         resets: maybe(rng, 30),
         half_opens: maybe(rng, 8),
         refusals: maybe(rng, 200),
+        lost_answers: maybe(rng, 300),
         bus_losses: maybe(rng, 300),
         bus_repeats: maybe(rng, 100),
         bus_ms: one_of(rng, &[(0, 0), (0, 0), (0, 30), (0, 900)]),

@@ -1,9 +1,11 @@
 //! One run from its first sign-up to its verdict: bad times, healing, calm times with reconnects, a lost
 //! tail, and the look at everything.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -50,6 +52,8 @@ pub struct Verdict {
     pub healed_in: Duration,
     /// How long it took until a lost tail was on every screen.
     pub tail_in: Duration,
+    /// What came about, and how often.
+    pub reached: BTreeMap<&'static str, u64>,
     /// Names everything that happened.
     pub hash: u64,
     /// The last lines of the trace.
@@ -76,10 +80,36 @@ pub fn run(seed: u64, how: How) -> Verdict {
         true => Trace::printing(),
         false => Trace::default(),
     };
-    runtime.block_on(async move {
+    let panics_before = panics();
+    let mut verdict = runtime.block_on(async move {
         let world = World::new(Plan::of(seed, how.sabotage), trace);
         Run::begin(&world).await.to_the_end().await
-    })
+    });
+    let panicked = panics() - panics_before;
+    if panicked > 0 {
+        verdict.broken.push(Broken {
+            promise: Promise::NoPanic,
+            words: format!("{panicked} panics, told above"),
+        });
+    }
+    verdict
+}
+
+thread_local! {
+    static PANICS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How often this thread has panicked, also where somebody caught it.
+fn panics() -> u64 {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let tell = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PANICS.set(PANICS.get() + 1);
+            tell(info);
+        }));
+    });
+    PANICS.get()
 }
 
 /// How long healing may take: a connection that is silent is given up after two beats, then the client waits
@@ -201,6 +231,7 @@ impl Run {
             passed: self.world.passed(),
             healed_in,
             tail_in,
+            reached: self.world.all_reached(),
             hash: self.world.trace.hash(),
             last: self.world.trace.last(usize::MAX),
         }
