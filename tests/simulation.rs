@@ -40,26 +40,24 @@ fn told(verdict: &Verdict) -> String {
     words
 }
 
-// A thousand seeds, in parts that can run beside each other.
+/// A thousand seeds hold every promise, in parts that can run beside each other.
+mod a_thousand_seeds_hold {
+    macro_rules! parts {
+        ($($part:ident = $seeds:expr;)*) => {
+            $(#[test] fn $part() { super::hold($seeds); })*
+        };
+    }
 
-#[test]
-fn the_first_part_of_a_thousand_seeds_holds_every_promise() {
-    hold(0..250);
-}
-
-#[test]
-fn the_second_part_of_a_thousand_seeds_holds_every_promise() {
-    hold(250..500);
-}
-
-#[test]
-fn the_third_part_of_a_thousand_seeds_holds_every_promise() {
-    hold(500..750);
-}
-
-#[test]
-fn the_last_part_of_a_thousand_seeds_holds_every_promise() {
-    hold(750..1_000);
+    parts! {
+        part_1 = 0..125;
+        part_2 = 125..250;
+        part_3 = 250..375;
+        part_4 = 375..500;
+        part_5 = 500..625;
+        part_6 = 625..750;
+        part_7 = 750..875;
+        part_8 = 875..1_000;
+    }
 }
 
 #[test]

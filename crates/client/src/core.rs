@@ -900,7 +900,8 @@ impl Changes<'_> {
     /// A chat goes at least to `seq`.
     pub(crate) fn know_head(&mut self, chat: ChatId, seq: i64) {
         if self.timeline(chat).is_none() {
-            self.begin_chat(chat, seq);
+            // Its last event is wanted in any case: a chat that shows nothing looks empty.
+            self.begin_chat(chat, (seq - 1).max(0));
         }
         let Some(timeline) = self.timeline(chat) else {
             return;
@@ -974,7 +975,7 @@ impl Changes<'_> {
             && let Some(chat) = joined.chat.into_option()
         {
             if self.timeline(chat.chat_id).is_none() {
-                self.begin_chat(chat.chat_id, chat.head);
+                self.begin_chat(chat.chat_id, (chat.head - 1).max(0));
                 self.describe(&chat);
             }
             self.know_head(chat.chat_id, chat.head);
@@ -997,15 +998,25 @@ impl Changes<'_> {
     }
 
     fn reset(&mut self, reset: Reset) {
-        let epoch = &self.mind.known.epoch;
-        let another = !epoch.is_empty() && *epoch != reset.epoch;
+        let Snapshot { epoch, chats, .. } = &self.mind.known;
+        // What calls told before the first hello is of an epoch that they did not name, and somebody looks
+        // at it. The history may have been another one since.
+        let unnamed: HashSet<ChatId> = match epoch.is_empty() {
+            true => chats.keys().copied().collect(),
+            false => HashSet::new(),
+        };
+        let another = *epoch != reset.epoch && !(epoch.is_empty() && chats.is_empty());
         if another || reset.reason.as_known() == Some(ResetReason::RESET_REASON_EPOCH) {
             self.put(Record::Forget);
             self.begin_anew();
         }
         self.put(Record::Epoch(reset.epoch));
         for chat in reset.chats {
-            self.chat_met(chat, self.options.fresh_events);
+            let fresh = match unnamed.contains(&chat.chat_id) {
+                true => self.options.hole_events_max,
+                false => self.options.fresh_events,
+            };
+            self.chat_met(chat, fresh);
         }
         self.mind.own_head = self.mind.own_head.max(reset.own_head);
         self.put(Record::Own(reset.own_head));
