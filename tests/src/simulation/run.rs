@@ -83,7 +83,7 @@ pub fn run(seed: u64, how: How) -> Verdict {
     let panics_before = panics();
     let mut verdict = runtime.block_on(async move {
         let world = World::new(Plan::of(seed, how.sabotage), trace);
-        Run::begin(&world).await.to_the_end().await
+        Run::begin(&world).await.live_through().await
     });
     let panicked = panics() - panics_before;
     if panicked > 0 {
@@ -182,7 +182,7 @@ impl Run {
         }
     }
 
-    async fn to_the_end(self) -> Verdict {
+    async fn live_through(self) -> Verdict {
         let plan = self.world.plan.clone();
         // Bad times.
         self.world.set_faults(plan.faults);
