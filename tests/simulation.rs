@@ -114,7 +114,6 @@ fn what_a_simulation_is_there_for_comes_about() {
         "internal",
         "reset for a first hello",
         "reset for another epoch",
-        "somebody must sign in again",
         "the server dies",
         "token_expired",
     ];

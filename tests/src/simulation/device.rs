@@ -9,6 +9,7 @@ use tertulia_client::store::Store as _;
 use tertulia_client::{Change, Client, Connection, Options, State};
 use tertulia_services::ids::UserId;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::clock::DeviceMachine;
@@ -42,7 +43,7 @@ pub struct Device {
     disk: Arc<Disk>,
     prompt: Arc<AtomicBool>,
     /// How long the person thinks, on average; nothing: writes no more.
-    thinking: Arc<Mutex<Option<Duration>>>,
+    thinking: watch::Receiver<Option<Duration>>,
     /// Guards what runs on it now.
     running: Mutex<Option<Running>>,
 }
@@ -67,7 +68,7 @@ pub struct Surroundings {
     /// Whether delays are judged.
     pub prompt: Arc<AtomicBool>,
     /// How long people think.
-    pub thinking: Arc<Mutex<Option<Duration>>>,
+    pub thinking: watch::Receiver<Option<Duration>>,
 }
 
 fn account(person: usize) -> (String, String) {
@@ -93,7 +94,7 @@ impl Device {
             model: Arc::clone(&around.model),
             store: Arc::clone(&around.store),
             prompt: Arc::clone(&around.prompt),
-            thinking: Arc::clone(&around.thinking),
+            thinking: around.thinking.clone(),
             running: Mutex::new(None),
         };
         let (client, _) = device.build();
@@ -262,16 +263,21 @@ async fn watch(device: Arc<Device>, screen: Arc<Screen>, client: Client, person:
 
 /// The person.
 async fn write(device: Arc<Device>, client: Client) {
+    let mut thinking = device.thinking.clone();
     loop {
-        let thinking = *device.thinking.lock();
-        let Some(thinking) = thinking else {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            continue;
+        let gap = thinking
+            .borrow_and_update()
+            .map(|mean| device.world.draw_gap(mean));
+        let thought = async {
+            match gap {
+                Some(gap) => tokio::time::sleep(gap).await,
+                None => std::future::pending().await,
+            }
         };
-        tokio::time::sleep(device.world.draw_gap(thinking)).await;
-        if device.thinking.lock().is_some() {
-            let operation = Operation::draw(&device.world);
-            operation.perform(&device, &client).await;
+        tokio::select! {
+            biased;
+            changed = thinking.changed() => if changed.is_err() { return },
+            () = thought => Operation::draw(&device.world).perform(&device, &client).await,
         }
     }
 }

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tertulia_api::live::feed::Feed;
 use tertulia_services::identity::memory::Memory as People;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::bus::LossyBus;
@@ -126,7 +126,7 @@ struct Run {
     store: Arc<Store>,
     nemesis: Nemesis,
     prompt: Arc<AtomicBool>,
-    thinking: Arc<Mutex<Option<Duration>>>,
+    thinking: watch::Sender<Option<Duration>>,
 }
 
 impl Run {
@@ -139,6 +139,7 @@ impl Run {
         let bus = LossyBus::new(world);
         let feed = Feed::new(bus.clone());
         let store = Store::new(world, &model, NodeClock::new(), feed);
+        let thinking = watch::Sender::new(None);
         let around = Surroundings {
             world: Arc::clone(world),
             model: Arc::clone(&model),
@@ -146,7 +147,7 @@ impl Run {
             doors: Arc::default(),
             people: Arc::default(),
             prompt: Arc::default(),
-            thinking: Arc::default(),
+            thinking: thinking.subscribe(),
         };
         let mut nemesis = Nemesis {
             ground: Ground {
@@ -169,9 +170,7 @@ impl Run {
                 nemesis.devices.push((person, device));
             }
         }
-        let Surroundings {
-            prompt, thinking, ..
-        } = around;
+        let prompt = around.prompt;
         Run {
             world: Arc::clone(world),
             model,
@@ -200,6 +199,9 @@ impl Run {
         let healed_in = self.rest(heal_max(&plan), Promise::Healing).await;
 
         // Calm times: connections come and go, and nothing else does.
+        for device in self.devices() {
+            device.perform(Operation::OpenDirect).await;
+        }
         self.world.note("run", "connections come and go");
         self.devices().for_each(|device| device.way.reset());
         self.prompt.store(true, Ordering::Relaxed);
@@ -242,7 +244,7 @@ impl Run {
     }
 
     fn think(&self, thinking: Option<Duration>) {
-        *self.thinking.lock() = thinking;
+        self.thinking.send_replace(thinking);
     }
 
     /// Waits until every device shows what the store has, and gives how long that took. A promise is broken
