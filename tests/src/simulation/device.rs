@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tertulia_client::store::Store as _;
 use tertulia_client::{Change, Client, Connection, Options, State};
 use tertulia_services::ids::UserId;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::clock::DeviceMachine;
 use super::disk::Disk;
 use super::model::{Model, View, shown_row, view_of};
 use super::operation::Operation;
+use super::pace::Pace;
 use super::screen::Screen;
 use super::store::Store;
 use super::wire::{Doors, Way};
@@ -42,8 +41,7 @@ pub struct Device {
     store: Arc<Store>,
     disk: Arc<Disk>,
     prompt: Arc<AtomicBool>,
-    /// How long the person thinks, on average; nothing: writes no more.
-    thinking: watch::Receiver<Option<Duration>>,
+    pace: Arc<Pace>,
     /// Guards what runs on it now.
     running: Mutex<Option<Running>>,
 }
@@ -67,8 +65,8 @@ pub struct Surroundings {
     pub people: Arc<Mutex<Vec<UserId>>>,
     /// Whether delays are judged.
     pub prompt: Arc<AtomicBool>,
-    /// How long people think.
-    pub thinking: watch::Receiver<Option<Duration>>,
+    /// How fast people are.
+    pub pace: Arc<Pace>,
 }
 
 fn account(person: usize) -> (String, String) {
@@ -94,7 +92,7 @@ impl Device {
             model: Arc::clone(&around.model),
             store: Arc::clone(&around.store),
             prompt: Arc::clone(&around.prompt),
-            thinking: around.thinking.clone(),
+            pace: Arc::clone(&around.pace),
             running: Mutex::new(None),
         };
         let (client, _) = device.build();
@@ -263,21 +261,9 @@ async fn watch(device: Arc<Device>, screen: Arc<Screen>, client: Client, person:
 
 /// The person.
 async fn write(device: Arc<Device>, client: Client) {
-    let mut thinking = device.thinking.clone();
     loop {
-        let gap = thinking
-            .borrow_and_update()
-            .map(|mean| device.world.draw_gap(mean));
-        let thought = async {
-            match gap {
-                Some(gap) => tokio::time::sleep(gap).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            changed = thinking.changed() => if changed.is_err() { return },
-            () = thought => Operation::draw(&device.world).perform(&device, &client).await,
-        }
+        device.pace.think(&device.world).await;
+        let operation = Operation::draw(&device.world);
+        operation.perform(&device, &client).await;
     }
 }

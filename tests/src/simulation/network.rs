@@ -67,6 +67,8 @@ struct State {
     bytes: usize,
     last_arrival: Option<Instant>,
     reset: bool,
+    /// The reader has gone.
+    unread: bool,
 }
 
 /// Holds on to a connection from outside, to break it.
@@ -188,7 +190,7 @@ impl Endpoint {
     /// Sends when there is room.
     fn try_send(&self, packet: &Packet) -> Result<bool, Gone> {
         let mut state = self.out.state.lock();
-        if state.reset {
+        if state.reset || state.unread {
             return Err(Gone);
         }
         let bytes = packet.bytes();
@@ -262,7 +264,7 @@ impl Drop for Endpoint {
         self.out.readable.notify_one();
         let mut state = self.into.state.lock();
         state.on_its_way.clear();
-        state.bytes = 0;
+        state.unread = true;
         drop(state);
         self.into.writable.notify_one();
     }

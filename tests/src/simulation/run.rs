@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tertulia_api::live::feed::Feed;
 use tertulia_services::identity::memory::Memory as People;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::bus::LossyBus;
@@ -20,6 +19,7 @@ use super::model::Model;
 use super::nemesis::Nemesis;
 use super::node::{Ground, HEARTBEAT};
 use super::operation::Operation;
+use super::pace::Pace;
 use super::plan::{Faults, Plan};
 use super::sabotage::Sabotage;
 use super::store::Store;
@@ -126,7 +126,7 @@ struct Run {
     store: Arc<Store>,
     nemesis: Nemesis,
     prompt: Arc<AtomicBool>,
-    thinking: watch::Sender<Option<Duration>>,
+    pace: Arc<Pace>,
 }
 
 impl Run {
@@ -139,7 +139,6 @@ impl Run {
         let bus = LossyBus::new(world);
         let feed = Feed::new(bus.clone());
         let store = Store::new(world, &model, NodeClock::new(), feed);
-        let thinking = watch::Sender::new(None);
         let around = Surroundings {
             world: Arc::clone(world),
             model: Arc::clone(&model),
@@ -147,7 +146,7 @@ impl Run {
             doors: Arc::default(),
             people: Arc::default(),
             prompt: Arc::default(),
-            thinking: thinking.subscribe(),
+            pace: Arc::default(),
         };
         let mut nemesis = Nemesis {
             ground: Ground {
@@ -177,7 +176,7 @@ impl Run {
             store,
             nemesis,
             prompt,
-            thinking,
+            pace: around.pace,
         }
     }
 
@@ -185,7 +184,7 @@ impl Run {
         let plan = self.world.plan.clone();
         // Bad times.
         self.world.set_faults(plan.faults);
-        self.think(Some(plan.thinking));
+        self.pace.set(Some(plan.thinking));
         for (person, device) in &self.nemesis.devices {
             device.start(*person);
         }
@@ -194,7 +193,7 @@ impl Run {
         // Healing.
         self.world.note("run", "the faults end");
         self.world.set_faults(Faults::NONE);
-        self.think(None);
+        self.pace.set(None);
         self.nemesis.heal().await;
         let healed_in = self.rest(heal_max(&plan), Promise::Healing).await;
 
@@ -205,9 +204,9 @@ impl Run {
         self.world.note("run", "connections come and go");
         self.devices().for_each(|device| device.way.reset());
         self.prompt.store(true, Ordering::Relaxed);
-        self.think(Some(UNREST_THINKING));
+        self.pace.set(Some(UNREST_THINKING));
         self.nemesis.unrest(UNREST, UNREST_RESETS).await;
-        self.think(None);
+        self.pace.set(None);
         self.rest(heal_max(&plan), Promise::Healing).await;
         self.prompt.store(false, Ordering::Relaxed);
 
@@ -241,10 +240,6 @@ impl Run {
 
     fn devices(&self) -> impl Iterator<Item = &Arc<Device>> {
         self.nemesis.devices.iter().map(|(_, device)| device)
-    }
-
-    fn think(&self, thinking: Option<Duration>) {
-        self.thinking.send_replace(thinking);
     }
 
     /// Waits until every device shows what the store has, and gives how long that took. A promise is broken
