@@ -52,8 +52,9 @@ check: fmt-check lint contract docs-check web-check deny ## Everything a change 
 fmt: ## Formats the Rust code
 	cargo fmt --all
 
-docs: ## Writes anew the pages that are generated from the contract
+docs: ## Writes anew the pages that are generated
 	TERTULIA_REFRESH=1 cargo test --quiet -p tertulia-tests --test laws
+	TERTULIA_REFRESH=1 cargo test --quiet -p tertulia-services --lib the_guide_shows
 
 bench: web ## Prints what it costs: messages, connections, start, size
 	@scripts/bench.sh $(ARGS)

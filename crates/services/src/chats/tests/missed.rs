@@ -256,9 +256,10 @@ async fn receipts_that_moved_are_told_whole_and_only_of_small_chats() {
         chat: small.chat(),
         receipts: all.to_vec(),
     };
-    assert_eq!(missed.receipts, [expected.clone()]);
+    let expected = vec![expected];
+    assert_eq!(missed.receipts, expected);
     let beat = bench.chats.beat(&caller(3), start.position).await.unwrap();
-    assert_eq!((beat.heads, beat.receipts), (vec![], vec![expected]));
+    assert_eq!((beat.heads, beat.receipts), (vec![], expected));
     let next = bench.chats.beat(&caller(3), beat.position).await.unwrap();
     assert_eq!(next.receipts, []);
 }
