@@ -485,8 +485,8 @@ impl Session {
     }
 
     /// Sabotage: forgets what came since the logs were read, and that anything did.
-    async fn lose_what_came(&mut self) -> tertulia_kit::error::Result<()> {
-        let window = SABOTAGE_WINDOW_MAX.mul_f64(rand::rng().random());
+    async fn lose_what_came(&mut self) -> Result<(), Failure> {
+        let window = SABOTAGE_WINDOW_MAX.mul_f64(self.live.spread());
         tokio::time::sleep(window).await;
         self.position = self
             .live
