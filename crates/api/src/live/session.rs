@@ -100,8 +100,8 @@ const CATCH_UP_WEIGHT: u32 = 5;
 const WARM_WEIGHT: u32 = 5;
 const RENEW_WEIGHT: u32 = 2;
 
-/// How long a sabotaged session waits for something to lose.
-const SABOTAGE_WINDOW: Duration = Duration::from_millis(100);
+/// How long a sabotaged session waits at most for something to lose.
+const SABOTAGE_WINDOW_MAX: Duration = Duration::from_millis(200);
 /// How long the last words may take.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -485,8 +485,9 @@ impl Session {
     }
 
     /// Sabotage: forgets what came since the logs were read, and that anything did.
-    async fn lose_what_came(&mut self) -> tertulia_kit::error::Result<()> {
-        tokio::time::sleep(SABOTAGE_WINDOW).await;
+    async fn lose_what_came(&mut self) -> Result<(), Failure> {
+        let window = SABOTAGE_WINDOW_MAX.mul_f64(self.live.spread());
+        tokio::time::sleep(window).await;
         self.position = self
             .live
             .chats
