@@ -59,6 +59,7 @@ export class Conversation {
   #atStart = $state(false);
   #atTip = $state(true);
   #heardUpTo = 0;
+  #stopped = false;
   #ends: Array<() => void>;
   /** Shows the newest state, soon. */
   readonly refresh: () => void;
@@ -67,7 +68,7 @@ export class Conversation {
     this.#options = options;
     this.chatId = options.chatId;
     this.#loose = new Loose(options.me.userId);
-    this.refresh = soon(() => this.#refresh(), options.onTrouble);
+    this.refresh = soon(() => this.#refresh(), (trouble) => this.#onTrouble(trouble));
     const unsubscribe = options.store.changes.subscribe((change) => {
       if (change.anew) this.#begin();
       if (change.anew || change.outbox || change.chats?.includes(this.chatId)) this.refresh();
@@ -231,6 +232,7 @@ export class Conversation {
   }
 
   stop(): void {
+    this.#stopped = true;
     for (const end of this.#ends) end();
   }
 
@@ -333,7 +335,7 @@ export class Conversation {
     try {
       await this.#show();
     } catch (trouble) {
-      this.#options.onTrouble(trouble);
+      this.#onTrouble(trouble);
     }
   }
 
@@ -385,7 +387,7 @@ export class Conversation {
     } catch (thrown) {
       // The next need asks again.
       for (const seq of seqs) this.#looseAsked.delete(seq);
-      if (!(thrown instanceof CallFailed)) this.#options.onTrouble(thrown);
+      if (!(thrown instanceof CallFailed)) this.#onTrouble(thrown);
     }
   }
 
@@ -403,9 +405,14 @@ export class Conversation {
     this.#quotes = new Map([...this.#loose.all(), ...shown].filter((event) => event.message).map((event) => [event.seq, event]));
   }
 
+  /** What goes wrong after the end is of no interest. */
+  #onTrouble(trouble: unknown): void {
+    if (!this.#stopped) this.#options.onTrouble(trouble);
+  }
+
   #onFailed(thrown: unknown): void {
     if (thrown instanceof CallFailed) this.#failed = thrown;
-    else this.#options.onTrouble(thrown);
+    else this.#onTrouble(thrown);
   }
 }
 
