@@ -124,6 +124,12 @@ impl Gate {
         }
     }
 
+    /// How long a request may take from its head to the head of its answer: as long as a call, and as long
+    /// again for its body to come.
+    pub fn request_timeout(&self) -> Duration {
+        self.parts.call_timeout * 2
+    }
+
     /// Verifies an access token.
     pub fn verify(&self, token: &str) -> Result<Caller> {
         self.parts.identity.verify(token)
