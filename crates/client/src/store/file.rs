@@ -100,21 +100,26 @@ fn lasting_of_first_form(bytes: &[u8]) -> Vec<Record> {
         let records: Vec<serde_json::Value> = serde_json::from_slice(batch).unwrap_or_default();
         for record in records {
             // What has another form now is about the logs, and is read from the server again.
-            match serde_json::from_value(record) {
-                Ok(
-                    lasting @ (Record::Device(_)
-                    | Record::SignedIn(_)
-                    | Record::TokensGone
-                    | Record::SignedOut
-                    | Record::Message(_)
-                    | Record::MessageGone { .. }),
-                ) => snapshot.apply(lasting),
-                _ => {}
-            }
+            let record = serde_json::from_value(record)
+                .ok()
+                .filter(outlives_everything);
+            record.into_iter().for_each(|record| snapshot.apply(record));
         }
         at += len;
     }
     snapshot.lasting()
+}
+
+fn outlives_everything(record: &Record) -> bool {
+    matches!(
+        record,
+        Record::Device(_)
+            | Record::SignedIn(_)
+            | Record::TokensGone
+            | Record::SignedOut
+            | Record::Message(_)
+            | Record::MessageGone { .. }
+    )
 }
 
 /// Puts a log of these records in the place of the one that is there.
