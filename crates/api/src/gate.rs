@@ -22,6 +22,7 @@ use tertulia_kit::limit::Budgets;
 use tertulia_kit::telemetry::Context;
 use tertulia_proto::{self as proto, Method};
 use tertulia_services::access::{Authorizer, Caller, Member, Permit, Rule};
+use tertulia_services::chats::Right;
 use tertulia_services::errors;
 use tertulia_services::identity::Identity;
 use tertulia_services::ids::{ChatId, LoginId};
@@ -99,11 +100,12 @@ impl Admission {
 
     /// The one place that asks the authorizer.
     async fn permit(&self, object: Option<i64>) -> Result<Permit, ConnectError> {
-        let rule = match (self.method.caller, self.method.relation, object) {
-            (proto::Caller::Anyone, None, None) => Rule::Anyone,
-            (proto::Caller::User, None, None) => Rule::User,
-            (proto::Caller::User, Some(proto::Relation::ChatMember), Some(chat)) => {
-                Rule::ChatMember(ChatId(chat))
+        let row = (self.method.caller, self.method.relation, self.method.right);
+        let rule = match (row, object) {
+            ((proto::Caller::Anyone, None, None), None) => Rule::Anyone,
+            ((proto::Caller::User, None, None), None) => Rule::User,
+            ((proto::Caller::User, Some(proto::Relation::ChatMember), Some(right)), Some(chat)) => {
+                Rule::ChatMember(ChatId(chat), right_of(right))
             }
             _ => return Err(raise(errors::internal("handler and access row disagree"))),
         };
@@ -381,6 +383,23 @@ impl Dispatcher for Gate {
             router.call_bidi_streaming(path, ctx, requests, format)
         };
         Box::pin(self.clone().open(path.to_owned(), ctx, open))
+    }
+}
+
+/// The right that a method's row names.
+fn right_of(row: proto::Right) -> Right {
+    match row {
+        proto::Right::Read => Right::Read,
+        proto::Right::Send => Right::Send,
+        proto::Right::React => Right::React,
+        proto::Right::Pin => Right::Pin,
+        proto::Right::DeleteOthers => Right::DeleteOthers,
+        proto::Right::MentionAll => Right::MentionAll,
+        proto::Right::ChangeChat => Right::ChangeChat,
+        proto::Right::AddMembers => Right::AddMembers,
+        proto::Right::Invite => Right::Invite,
+        proto::Right::RemoveMembers => Right::RemoveMembers,
+        proto::Right::ChangeRoles => Right::ChangeRoles,
     }
 }
 

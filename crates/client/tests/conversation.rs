@@ -174,7 +174,7 @@ async fn after_a_long_absence_the_end_is_shown_and_the_old_part_is_brought_up_to
 }
 
 fn shown_all(client: &Client) -> Vec<i64> {
-    let view = client.chat(1, usize::MAX).unwrap();
+    let view = client.chat(1, usize::MAX).expect("it is known");
     view.events.iter().map(|event| event.seq).collect()
 }
 

@@ -2,4 +2,6 @@
 
 pub mod config;
 pub mod config_command;
+pub mod due;
+pub mod harm;
 pub mod wiring;

@@ -90,7 +90,7 @@ impl Authorizer {
     /// Allows the call, or says why not. To a stranger a chat is not there, so that ids tell nothing.
     ///
     /// # Errors
-    /// `NOT_SIGNED_IN`, `CHAT_NOT_FOUND`, `NOT_ALLOWED`, or the failure of the store.
+    /// `NOT_SIGNED_IN`, `CHAT_NOT_FOUND`, `DIRECT_CHAT`, `NOT_ALLOWED`, or the failure of the store.
     pub async fn authorize(&self, rule: Rule, caller: Option<Caller>) -> Result<Permit> {
         match (rule, caller) {
             (Rule::Anyone, _) => Ok(Permit::Anyone),
@@ -99,10 +99,8 @@ impl Authorizer {
             (Rule::ChatMember(chat, right), Some(caller)) => {
                 let role = self.members.role(chat, caller.user).await?;
                 let (kind, role) = role.ok_or_else(errors::chat_not_found)?;
-                match roles::allows(kind, role, right) {
-                    true => Ok(Permit::Member(Member { caller, chat })),
-                    false => Err(errors::not_allowed()),
-                }
+                roles::check(kind, role, right)?;
+                Ok(Permit::Member(Member { caller, chat }))
             }
         }
     }

@@ -36,6 +36,7 @@ use crate::ids::{ChatId, MessageId, UserId};
 use cursor::PageToken;
 use typing::Typing;
 
+pub use clockwork::DUE_ROUND_MAX;
 pub use command::*;
 pub use members::{InvitePreview, MemberPage};
 pub use messages::{Outgoing, TextVersion};
@@ -148,9 +149,9 @@ impl Chats {
         }
         input::check_client_id("client_chat_id", &client_chat_id)?;
         let details = input::change(details)?;
-        let title = details.title.ok_or_else(|| {
-            errors::invalid_field("title", "string.min_len", "must not be empty")
-        })?;
+        let title = details
+            .title
+            .ok_or_else(|| errors::invalid_field("title", "string.min_len", "must not be empty"))?;
         members.sort_unstable();
         members.dedup();
         self.check_exist(&members).await?;
@@ -292,7 +293,15 @@ impl Chats {
         block: usize,
     ) -> Result<(Vec<digest::Digest>, Seq)> {
         input::check_part(from, to)?;
-        digest::of_part(&*self.store, member.caller().user, member.chat(), from, to, block).await
+        digest::of_part(
+            &*self.store,
+            member.caller().user,
+            member.chat(),
+            from,
+            to,
+            block,
+        )
+        .await
     }
 
     /// Events of the caller's own log after a seq, oldest first, without holes.
@@ -335,7 +344,11 @@ impl Chats {
     pub async fn mark_delivered(&self, caller: &Caller, delivered: &[(ChatId, Seq)]) -> Result<()> {
         if delivered.len() > DELIVERIES_MAX {
             let problem = "must name at most 200 chats";
-            return Err(errors::invalid_field("delivered", "repeated.max_items", problem));
+            return Err(errors::invalid_field(
+                "delivered",
+                "repeated.max_items",
+                problem,
+            ));
         }
         let marks = delivered.iter().map(|(chat, seq)| {
             let act = Act::Mark {
@@ -390,7 +403,11 @@ impl Chats {
     pub async fn choose(&self, member: &Member, settings: Settings) -> Result<()> {
         if settings.muted_until_ms < -1 {
             let problem = "must be a time, 0, or -1";
-            return Err(errors::invalid_field("settings.muted_until_ms", "int64.gte", problem));
+            return Err(errors::invalid_field(
+                "settings.muted_until_ms",
+                "int64.gte",
+                problem,
+            ));
         }
         let chat = member.chat();
         self.write(member.caller(), Act::Choose { chat, settings })

@@ -5,8 +5,8 @@ use tertulia_kit::error::Result;
 use super::{Act, Chats, Command, Done, MessageId, Seq, input};
 use crate::ids::{ChatId, UserId};
 
-/// How many of each are done in one round.
-const ROUND_MAX: usize = 500;
+/// How many of each are done in one round: after so many there may be more.
+pub const DUE_ROUND_MAX: usize = 500;
 
 impl Chats {
     /// Does what has come due, and says how much that was: 0 means that nothing is left to do now. To be
@@ -15,7 +15,7 @@ impl Chats {
     /// # Errors
     /// The failure of the store.
     pub async fn do_due(&self) -> Result<usize> {
-        let due = self.store.due(self.clock.now_ms(), ROUND_MAX).await?;
+        let due = self.store.due(self.clock.now_ms(), DUE_ROUND_MAX).await?;
         let count = due.expired.len() + due.scheduled.len();
         for scheduled in due.scheduled {
             let id = MessageId(self.ids.next());

@@ -297,14 +297,12 @@ impl Plan<'_> {
             }
         };
         let role = role.ok_or_else(errors::chat_not_found)?;
-        match roles::allows(chat.kind, role, right) {
-            true => Ok(Here {
-                chat,
-                role,
-                membership,
-            }),
-            false => Err(errors::not_allowed()),
-        }
+        roles::check(chat.kind, role, right)?;
+        Ok(Here {
+            chat,
+            role,
+            membership,
+        })
     }
 
     /// What the chat is to the actor.

@@ -145,7 +145,8 @@ mod tests {
 
     #[test]
     fn an_emoji_is_one_and_not_a_letter() {
-        for good in ["👍", "❤️", "👩🏽‍🚀", "🇪🇸", "1️⃣", "🫱🏻‍🫲🏿"] {
+        for good in ["👍", "❤️", "👩🏽‍🚀", "🇪🇸", "1️⃣", "🫱🏻‍🫲🏿"]
+        {
             assert!(check_emoji("emoji", good).is_ok(), "{good}");
         }
         for bad in ["", "a", "é", "👍👍", "1", "+", "👍 ", "字", "\u{7}"] {

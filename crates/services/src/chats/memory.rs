@@ -73,7 +73,11 @@ impl ChatStore for Memory {
         let standings = chats
             .iter()
             .map(|chat| decide::standing(&mut *rows, *chat, user));
-        Ok(standings.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+        Ok(standings
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .collect())
     }
 
     async fn audience(&self, chat: ChatId) -> Result<Option<Audience>> {
@@ -83,7 +87,7 @@ impl ChatStore for Memory {
 
     async fn events_after(&self, chat: ChatId, after: Seq, limit: usize) -> Result<Page<Event>> {
         let rows = self.rows.lock();
-        let events = rows.log(chat, after + 1..).take(limit);
+        let events = rows.log(chat, after.saturating_add(1)..).take(limit);
         Ok(rows.page(chat, events.collect()))
     }
 
@@ -113,23 +117,26 @@ impl ChatStore for Memory {
     ) -> Result<Changes> {
         let rows = self.rows.lock();
         let head = rows.page(chat, Vec::new()).head;
-        let from = (Bound::Excluded((chat, after)), Bound::Included((chat, head)));
-        let changed = rows.changed.range(from);
-        let mut changed = changed.filter(|(_, message)| part.contains(message));
-        let mut found = Vec::new();
-        let mut through = head;
-        for ((_, now), message) in changed.by_ref().take(limit) {
-            found.extend(rows.log(chat, *message..=*message));
-            if found.len() == limit {
-                through = *now;
+        let (after, limit) = (after.clamp(0, head), limit.max(1));
+        let changed = rows
+            .changed
+            .range((chat, after + 1, 0)..(chat, head + 1, 0));
+        let mut changes = Changes {
+            events: Vec::new(),
+            through: head,
+            more: false,
+        };
+        let mut last = after;
+        for (_, now, message) in changed.filter(|(.., message)| part.contains(message)) {
+            if changes.events.len() >= limit && *now != last {
+                changes.through = last;
+                changes.more = true;
+                break;
             }
+            changes.events.extend(rows.log(chat, *message..=*message));
+            last = *now;
         }
-        let more = changed.next().is_some();
-        Ok(Changes {
-            events: found,
-            through: if more { through } else { head },
-            more,
-        })
+        Ok(changes)
     }
 
     async fn thread(
@@ -141,7 +148,8 @@ impl ChatStore for Memory {
     ) -> Result<Page<Event>> {
         let rows = self.rows.lock();
         let hangs = |event: &Arc<Event>| event.message().is_some_and(|m| m.thread == Some(thread));
-        let events = rows.log(chat, after + 1..).filter(hangs).take(limit);
+        let events = rows.log(chat, after.saturating_add(1)..);
+        let events = events.filter(hangs).take(limit);
         Ok(rows.page(chat, events.collect()))
     }
 
@@ -194,7 +202,7 @@ impl ChatStore for Memory {
         let rows = self.rows.lock();
         let mut all = Vec::new();
         for chat in chats {
-            let told = (chat.id, 1)..=(chat.id, chat.head.max(1));
+            let told = (chat.id, 1)..(chat.id, chat.head + 1);
             let new = rows.events.range(told).filter(|(_, row)| row.0 > since.0);
             all.extend(new.map(|(_, (_, event))| Arc::clone(event)));
         }
@@ -207,9 +215,10 @@ impl ChatStore for Memory {
 
     async fn mine(&self, user: UserId, chat: ChatId, messages: &[Seq]) -> Result<Mine> {
         let rows = self.rows.lock();
-        let own = rows.reactions.iter().filter(|key| {
-            key.user == user && key.chat == chat && messages.contains(&key.message)
-        });
+        let own = rows
+            .reactions
+            .iter()
+            .filter(|key| key.user == user && key.chat == chat && messages.contains(&key.message));
         let reactions = own.map(|key| (key.message, key.emoji.clone())).collect();
         let hidden = rows.hidden.range((user, chat, 0)..=(user, chat, Seq::MAX));
         let hidden = hidden.map(|(_, _, message)| *message);
@@ -243,14 +252,20 @@ impl ChatStore for Memory {
         limit: usize,
     ) -> Result<Vec<(UserId, Membership)>> {
         let rows = self.rows.lock();
-        let from = (Bound::Excluded((chat, after)), Bound::Included((chat, UserId(i64::MAX))));
+        let from = (
+            Bound::Excluded((chat, after)),
+            Bound::Included((chat, UserId(i64::MAX))),
+        );
         let members = rows.memberships.range(from).take(limit);
         Ok(members.map(|((_, user), m)| (*user, m.clone())).collect())
     }
 
     async fn banned(&self, chat: ChatId, after: UserId, limit: usize) -> Result<Vec<UserId>> {
         let rows = self.rows.lock();
-        let from = (Bound::Excluded((chat, after)), Bound::Included((chat, UserId(i64::MAX))));
+        let from = (
+            Bound::Excluded((chat, after)),
+            Bound::Included((chat, UserId(i64::MAX))),
+        );
         let banned = rows.bans.range(from).take(limit);
         Ok(banned.map(|(_, user)| *user).collect())
     }

@@ -92,7 +92,9 @@ impl Chats {
     /// A copy that names who said it first; none of what is no message or not to be seen.
     fn copy(&self, shown: &Shown) -> Option<ForwardedCopy> {
         let message = shown.event.message().filter(|_| !shown.hidden)?;
-        if message.deletion.is_some() {
+        let at_ms = message.expires_at_ms;
+        let is_over = at_ms != 0 && at_ms <= self.clock.now_ms();
+        if message.deletion.is_some() || is_over {
             return None;
         }
         Some(ForwardedCopy {

@@ -9,9 +9,7 @@ use tertulia_kit::error::Result;
 
 use super::cursor::Cursor;
 use super::decide;
-use super::model::{
-    Chat, Epoch, Event, Position, Receipt, Seq, Standing, UserEvent,
-};
+use super::model::{Chat, Epoch, Event, Position, Receipt, Seq, Standing, UserEvent};
 use super::newest_first;
 use super::ports::{ChatStore, Moved};
 use super::shown::{self, Shown};
@@ -274,9 +272,7 @@ async fn all_receipts(
     let mut all = Vec::with_capacity(chats.len());
     for chat in chats {
         let chat = store.chat(*chat).await?;
-        let small = chat.filter(|chat| {
-            chat.is_small(small_max)
-        });
+        let small = chat.filter(|chat| chat.is_small(small_max));
         if let Some(chat) = small {
             let receipts = receipts(store, &chat).await?;
             let chat = chat.id;

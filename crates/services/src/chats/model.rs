@@ -22,7 +22,7 @@ use crate::ids::{ChatId, UserId};
 pub type Seq = i64;
 
 /// What has been committed, told in the order of the commits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
     /// An event of a chat.
     Event {

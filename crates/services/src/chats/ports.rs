@@ -58,8 +58,10 @@ pub trait ChatStore: Send + Sync + 'static {
     /// The events of a chat with these seqs that there are, in the order of the log.
     async fn events_at(&self, chat: ChatId, seqs: &[Seq]) -> Result<Page<Event>>;
 
-    /// The messages with a seq in `part` that were changed after `after`, the one that was changed first
-    /// coming first, at most `limit`. Costs what was changed, however long the log is.
+    /// The messages with a seq in `part` that were changed after `after`: by their latest change, and those
+    /// that one event changed by their seq. At least one, if there are any, and at most `limit`; but what one
+    /// event changed is never divided, so that there may be up to 99 more (a deletion names 100 messages).
+    /// Costs what was changed, however long the log is. An unknown chat has no changes.
     async fn changes(
         &self,
         chat: ChatId,
@@ -168,7 +170,8 @@ impl<T> Default for Page<T> {
 pub struct Changes {
     /// As they are now.
     pub events: Vec<Arc<Event>>,
-    /// All changes up to here are in the answer.
+    /// All changes of the part up to here are in the answer: the latest change of its last message, or the
+    /// chat's head when there are no more.
     pub through: Seq,
     /// There are changes after that which were known when the answer was made.
     pub more: bool,

@@ -1,7 +1,10 @@
 //! Who may do what in a chat: one table, asked at the border by the authorizer, and again in the commit, so
 //! that nobody acts by a right that was taken meanwhile.
 
+use tertulia_kit::error::Result;
+
 use super::model::{ChatKind, Role};
+use crate::errors;
 
 /// Something that a member may do or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,6 +59,18 @@ pub fn allows(kind: ChatKind, role: Role, right: Right) -> bool {
         ChatKind::Group => role >= in_group,
         ChatKind::Channel => role >= in_channel,
     })
+}
+
+/// As [`allows`], in the words of a refusal.
+///
+/// # Errors
+/// `DIRECT_CHAT` when nobody has the right in chats of this kind, `NOT_ALLOWED` when others have.
+pub fn check(kind: ChatKind, role: Role, right: Right) -> Result<()> {
+    match (allows(kind, role, right), kind) {
+        (true, _) => Ok(()),
+        (false, ChatKind::Direct(_)) => Err(errors::direct_chat()),
+        (false, ChatKind::Group | ChatKind::Channel) => Err(errors::not_allowed()),
+    }
 }
 
 #[cfg(test)]

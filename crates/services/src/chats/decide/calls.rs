@@ -66,8 +66,7 @@ impl Plan<'_> {
             }
         }
         if before.calls() != now.calls() {
-            self.writes
-                .push(Write::Call(chat.id, message, now.calls()));
+            self.writes.push(Write::Call(chat.id, message, now.calls()));
             if now.calls().is_some() && chat.details.called_max < message {
                 self.details(chat).called_max = message;
             }

@@ -2,7 +2,7 @@
 
 use tertulia_kit::error::Result;
 
-use super::{Plan, Used, Write, not_for_direct, usual_role};
+use super::{Plan, Used, Write, usual_role};
 use crate::chats::command::{Done, INVITES_MAX};
 use crate::chats::model::{Invite, SendKey};
 use crate::chats::roles::Right;
@@ -17,7 +17,6 @@ impl Plan<'_> {
         key: SendKey,
     ) -> Result<Done> {
         let here = self.here(invite.chat, Right::Invite)?;
-        not_for_direct(&here.chat)?;
         if let Some(used) = self.view.used(self.actor, &key)? {
             let Used::Invite(code) = used else {
                 return Err(errors::client_message_id_reused());
@@ -38,9 +37,7 @@ impl Plan<'_> {
         for there in self.view.invites_of(invite.chat)? {
             match there.is_open(self.at_ms) {
                 true => open += 1,
-                false => self
-                    .writes
-                    .push(Write::InviteGone(there.chat, there.code)),
+                false => self.writes.push(Write::InviteGone(there.chat, there.code)),
             }
         }
         if open >= INVITES_MAX {

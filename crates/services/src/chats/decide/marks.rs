@@ -51,9 +51,7 @@ pub fn read_state(
     }
     let before = match seen {
         0 => 0,
-        seen => view
-            .event(chat.id, seen)?
-            .map_or(0, |event| event.messages),
+        seen => view.event(chat.id, seen)?.map_or(0, |event| event.messages),
     };
     read.unread = chat.messages - before;
     if chat.details.deleted_max > seen {
@@ -96,7 +94,8 @@ impl Plan<'_> {
         let here = self.here(chat, Right::Read)?;
         let mut membership = self.own_membership(&here)?;
         let (before, head) = (membership.clone(), here.chat.head);
-        membership.seen = membership.seen.max(here.chat.spoke_of(self.actor));
+        let seen_before = membership.seen.max(here.chat.spoke_of(self.actor));
+        membership.seen = seen_before;
         if let Some(seen) = seen {
             membership.seen = membership.seen.max(seen.min(head));
             membership.settings.marked_unread = false;
@@ -115,7 +114,7 @@ impl Plan<'_> {
         if has_moved && here.chat.is_small(self.limits.receipts_members_max) {
             self.writes.push(Write::Receipt(chat, shown));
         }
-        let has_read = membership.seen > before.seen
+        let has_read = membership.seen > seen_before
             || membership.settings.marked_unread != before.settings.marked_unread;
         self.writes
             .push(Write::Membership(chat, self.actor, Some(membership)));

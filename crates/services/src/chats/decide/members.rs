@@ -110,7 +110,6 @@ impl Plan<'_> {
         role: Option<Role>,
     ) -> Result<Done> {
         let mut here = self.here(chat, Right::AddMembers)?;
-        not_for_direct(&here.chat)?;
         let role = role.unwrap_or_else(|| usual_role(here.chat.kind));
         if role >= here.role {
             return Err(errors::not_allowed());
@@ -186,12 +185,17 @@ impl Plan<'_> {
         self.append(&mut here.chat, EventBody::Left { member_count });
         self.count_members(&mut here.chat, member_count);
         self.go(chat, self.actor, LeftReason::Left)?;
+        if member_count == 0 {
+            // Nobody could keep order among those who came in later.
+            for invite in self.view.invites_of(chat)? {
+                self.writes.push(Write::InviteGone(chat, invite.code));
+            }
+        }
         self.made(here.chat)
     }
 
     pub(super) fn remove(&mut self, chat: ChatId, user: UserId, ban: bool) -> Result<Done> {
         let mut here = self.here(chat, Right::RemoveMembers)?;
-        not_for_direct(&here.chat)?;
         let membership = self.view.membership(chat, user)?;
         match &membership {
             Some(membership) if membership.role >= here.role => return Err(errors::not_allowed()),
@@ -213,8 +217,8 @@ impl Plan<'_> {
         if ban {
             self.writes.push(Write::Ban(chat, user, true));
         }
+        self.count_members(&mut here.chat, member_count);
         if membership.is_some() {
-            self.count_members(&mut here.chat, member_count);
             self.go(chat, user, reason)?;
         }
         self.made(here.chat)
@@ -222,7 +226,6 @@ impl Plan<'_> {
 
     pub(super) fn unban(&mut self, chat: ChatId, user: UserId) -> Result<Done> {
         let mut here = self.here(chat, Right::RemoveMembers)?;
-        not_for_direct(&here.chat)?;
         if !self.view.banned(chat, user)? {
             return Ok(Done::Changed(None));
         }
@@ -233,7 +236,6 @@ impl Plan<'_> {
 
     pub(super) fn set_role(&mut self, chat: ChatId, user: UserId, role: Role) -> Result<Done> {
         let mut here = self.here(chat, Right::ChangeRoles)?;
-        not_for_direct(&here.chat)?;
         let membership = self.view.membership(chat, user)?;
         let mut membership = membership.ok_or_else(errors::not_a_member)?;
         if membership.role == role {

@@ -14,7 +14,10 @@ use crate::ids::{ChatId, UserId};
 impl Plan<'_> {
     pub(super) fn send(&mut self, new: NewMessage) -> Result<Done> {
         if let Some(used) = self.view.used(self.actor, &new.key)? {
-            let mut sent = self.sent_before(new.chat, &used, &[&new.text])?;
+            let same = |_, message: &Message, first: Option<&str>| {
+                message.forward.is_none() && first.is_none_or(|first| first == new.text)
+            };
+            let mut sent = self.sent_before(new.chat, &used, 1, same)?;
             return sent
                 .pop()
                 .map(Done::Sent)
@@ -40,8 +43,12 @@ impl Plan<'_> {
         copies: Vec<ForwardedCopy>,
     ) -> Result<Done> {
         if let Some(used) = self.view.used(self.actor, &key)? {
-            let texts: Vec<&str> = copies.iter().map(|copy| copy.text.as_str()).collect();
-            return Ok(Done::Forwarded(self.sent_before(chat, &used, &texts)?));
+            // By where they come from: what they say may have been edited there since.
+            let same = |n: usize, message: &Message, _: Option<&str>| {
+                message.deletion.is_some() || message.forward == Some(copies[n].from)
+            };
+            let all = self.sent_before(chat, &used, copies.len(), same)?;
+            return Ok(Done::Forwarded(all));
         }
         let mut here = self.here(chat, Right::Send)?;
         let mut all = Vec::with_capacity(copies.len());
@@ -67,8 +74,15 @@ impl Plan<'_> {
         Ok(Done::Forwarded(all))
     }
 
-    /// What the messages are that a key was used for, if they are these.
-    fn sent_before(&mut self, chat: ChatId, used: &Used, texts: &[&str]) -> Result<Vec<Sent>> {
+    /// What the messages are that a key was used for, if they are these: `same` is asked for each, with what
+    /// it said first, as far as that is known.
+    fn sent_before(
+        &mut self,
+        chat: ChatId,
+        used: &Used,
+        expected: usize,
+        same: impl Fn(usize, &Message, Option<&str>) -> bool,
+    ) -> Result<Vec<Sent>> {
         let reused = || Err(errors::client_message_id_reused());
         let Used::Messages {
             chat: there,
@@ -78,18 +92,17 @@ impl Plan<'_> {
         else {
             return reused();
         };
-        if there != chat || count as usize != texts.len() {
+        if there != chat || count as usize != expected {
             return reused();
         }
-        let mut all = Vec::with_capacity(texts.len());
-        for (seq, text) in (first..).zip(texts) {
+        let mut all = Vec::with_capacity(expected);
+        for (n, seq) in (first..).take(expected).enumerate() {
             let event = self.any_message(chat, seq)?;
             let Some(message) = event.message() else {
                 return reused();
             };
-            // Of an edited or deleted message it is no longer known what was sent first.
-            let untouched = message.edits.is_empty() && message.deletion.is_none();
-            if untouched && message.text != *text {
+            let first_text = self.first_text(chat, message)?;
+            if !same(n, message, first_text.as_deref()) {
                 return reused();
             }
             all.push(Sent {
@@ -100,6 +113,21 @@ impl Plan<'_> {
             });
         }
         Ok(all)
+    }
+
+    /// What a message said when it was sent; none of a deleted one.
+    fn first_text(&mut self, chat: ChatId, message: &Message) -> Result<Option<String>> {
+        if message.deletion.is_some() {
+            return Ok(None);
+        }
+        let Some(edit) = message.edits.first() else {
+            return Ok(Some(message.text.clone()));
+        };
+        let event = self.view.event(chat, *edit)?;
+        Ok(event.and_then(|event| match &event.body {
+            EventBody::Edited { before, .. } => before.clone(),
+            _ => None,
+        }))
     }
 
     /// Appends a message of the actor. The chat and the membership are still to be kept, by
@@ -263,14 +291,14 @@ impl Plan<'_> {
         };
         let mut over = Vec::with_capacity(messages.len());
         for seq in messages {
-            let event = self.any_message(chat.id, *seq)?;
-            let is_over = event.message().is_some_and(|message| {
-                let at_ms = message.expires_at_ms;
-                message.deletion.is_none() && at_ms != 0 && at_ms <= self.at_ms
-            });
-            if is_over {
-                over.push(event);
-            }
+            // One that is not there must not keep the others.
+            let event = self.view.event(chat.id, *seq)?;
+            over.extend(event.filter(|event| {
+                event.message().is_some_and(|message| {
+                    let at_ms = message.expires_at_ms;
+                    message.deletion.is_none() && at_ms != 0 && at_ms <= self.at_ms
+                })
+            }));
         }
         self.actor = UserId::SERVER;
         self.erase(chat, over, DeletionReason::Expired)
@@ -375,10 +403,7 @@ impl Plan<'_> {
         self.writes
             .push(Write::Membership(chat, self.actor, Some(membership)));
         let messages = new;
-        self.own(
-            self.actor,
-            UserEventBody::MessagesHidden { chat, messages },
-        )?;
+        self.own(self.actor, UserEventBody::MessagesHidden { chat, messages })?;
         Ok(Done::Nothing)
     }
 

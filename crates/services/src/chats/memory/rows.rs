@@ -27,8 +27,8 @@ pub struct Rows {
     pub bans: BTreeSet<(ChatId, UserId)>,
     pub used: HashMap<(UserId, SendKey), (i64, Used)>,
     pub reactions: BTreeSet<ReactionKey>,
-    /// The message, by its latest change.
-    pub changed: BTreeMap<(ChatId, Seq), Seq>,
+    /// Each changed message once: the chat, its latest change, and it. One event may change many.
+    pub changed: BTreeSet<(ChatId, Seq, Seq)>,
     pub deleted: BTreeSet<(ChatId, Seq)>,
     pub mentions: BTreeSet<(UserId, ChatId, Seq)>,
     pub calls: BTreeMap<(ChatId, Seq), Role>,
@@ -104,9 +104,9 @@ impl Rows {
                 message,
             } => {
                 if let Some(was) = was {
-                    self.changed.remove(&(chat, was));
+                    self.changed.remove(&(chat, was, message));
                 }
-                self.changed.insert((chat, now), message);
+                self.changed.insert((chat, now, message));
             }
             Write::Deleted(chat, message) => _ = self.deleted.insert((chat, message)),
             Write::Mention(user, chat, message, on) => {
