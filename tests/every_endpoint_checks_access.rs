@@ -98,7 +98,8 @@ fn refused(method: &Method, kind: In, who: Who) -> Option<&'static str> {
         .find(|row| format!("{:?}", row.0) == format!("{right:?}"));
     let &(_, in_group, in_channel, in_direct) = row.expect("every right has its row");
     let allowed = match (kind, who, who.role()) {
-        (In::Direct, Who::Owner | Who::Admin, _) => in_direct,
+        (In::Direct, Who::Owner | Who::Admin, _) if in_direct => true,
+        (In::Direct, Who::Owner | Who::Admin, _) => return Some("DIRECT_CHAT"),
         (In::Group, _, Some(role)) => role >= in_group,
         (In::Channel, _, Some(role)) => role >= in_channel,
         (In::Direct, ..) | (_, _, None) => return Some("CHAT_NOT_FOUND"),
@@ -250,6 +251,7 @@ fn of_access(reason: &str) -> Option<&str> {
         "TOKEN_EXPIRED",
         "LOGIN_ENDED",
         "CHAT_NOT_FOUND",
+        "DIRECT_CHAT",
         "NOT_ALLOWED",
     ];
     all.contains(&reason).then_some(reason)
