@@ -8,7 +8,7 @@ use ::fjall::{Keyspace, OwnedWriteBatch};
 use tertulia_kit::error::Result;
 use tertulia_services::chats::decide::{Used, Write};
 use tertulia_services::chats::{
-    Audience, Chat, ChatKind, Event, Fact, Membership, Receipt, Seq, UserEvent,
+    Audience, Chat, ChatKind, Event, Fact, Membership, Receipt, SendKey, Seq, UserEvent,
 };
 use tertulia_services::ids::{ChatId, UserId};
 
@@ -37,9 +37,18 @@ pub struct Round {
     own_events: Vec<Arc<UserEvent>>,
     used: HashMap<SendHash, Used>,
     index: Changes,
+    /// The key that was asked for last: what a decision uses is what it asked for.
+    asked: Option<Asked>,
     /// The chat that was looked at last and is not of this round, and the commit of its newest receipt: a
     /// decision looks at a chat before it writes it, so that there is no need to look it up again.
     looked_at: Option<(ChatId, u64)>,
+}
+
+/// A send key of a user, and what it is in short.
+struct Asked {
+    user: UserId,
+    key: SendKey,
+    hash: SendHash,
 }
 
 /// What becomes a fact.
@@ -72,6 +81,7 @@ impl Round {
             own_events: Vec::new(),
             used: HashMap::with_capacity(commands),
             index: Changes::new(),
+            asked: None,
             looked_at: None,
         }
     }
@@ -113,9 +123,26 @@ impl Round {
         event.map(|(_, event)| Arc::clone(event))
     }
 
-    /// What a key was used for in this round.
-    pub fn used(&self, hash: &SendHash) -> Option<&Used> {
-        self.used.get(hash)
+    /// What a key was used for.
+    pub fn used(&mut self, shared: &Shared, user: UserId, key: &SendKey) -> Result<Option<Used>> {
+        let hash = codec::send_hash(user, key);
+        match &mut self.asked {
+            None => {
+                let key = key.clone();
+                self.asked = Some(Asked { user, key, hash });
+            }
+            Some(asked) => {
+                asked.user = user;
+                asked.key.device.clone_from(&key.device);
+                let id = &key.client_message_id;
+                asked.key.client_message_id.clone_from(id);
+                asked.hash = hash;
+            }
+        }
+        match self.used.get(&hash) {
+            Some(used) => Ok(Some(used.clone())),
+            None => shared.send_keys.find(&hash),
+        }
     }
 
     /// Where a user's own log ends if something was added in this round.
@@ -180,7 +207,11 @@ impl Round {
             Write::Chat(chat) => self.put_chat(shared, chat)?,
             Write::Rewrite(event) => self.rewrite(reader, event)?,
             Write::Used(user, key, used) => {
-                self.used.insert(codec::send_hash(user, &key), used);
+                let hash = match &self.asked {
+                    Some(asked) if asked.user == user && asked.key == key => asked.hash,
+                    _ => codec::send_hash(user, &key),
+                };
+                self.used.insert(hash, used);
             }
             Write::Pair(pair, chat) => index::put_direct(index, pair, chat),
             Write::Ban(chat, user, on) => index::put_ban(index, chat, user, on),
@@ -352,19 +383,19 @@ impl Round {
             + self.index.len()
             + 1;
         let mut batch = disk.batch(rows);
-        for ((chat, seq), (position, event)) in &self.events {
+        for ((chat, seq), (position, event)) in by_key(&self.events) {
             codec::write_event(row, *position, event);
             batch.insert(&disk.events, codec::two_key(chat.0, *seq), &row[..]);
         }
-        for (hash, used) in &self.used {
+        for (hash, used) in by_key(&self.used) {
             codec::write_used(row, used);
             batch.insert(keys, *hash, &row[..]);
         }
-        for (id, chat) in &self.chats {
+        for (id, chat) in by_key(&self.chats) {
             codec::write_chat(row, &chat.chat, chat.moved_at, chat.marked_at);
             batch.insert(&disk.chats, codec::id_key(id.0), &row[..]);
         }
-        for ((chat, user), membership) in &self.memberships {
+        for ((chat, user), membership) in by_key(&self.memberships) {
             let key = codec::two_key(chat.0, user.0);
             match membership {
                 None => batch.remove(&disk.memberships, key),
@@ -379,7 +410,7 @@ impl Round {
             let key = codec::two_key(event.user.0, event.seq);
             batch.insert(&disk.user_events, key, &row[..]);
         }
-        for (user, head) in &self.own_heads {
+        for (user, head) in by_key(&self.own_heads) {
             codec::write_value(row, *head);
             batch.insert(&disk.user_heads, codec::id_key(user.0), &row[..]);
         }
@@ -392,4 +423,11 @@ impl Round {
         batch.insert(&disk.meta, META_POSITION, self.position.to_be_bytes());
         batch
     }
+}
+
+/// Rows in the order of their keys: neighbours find their place in the engine's tables for less.
+fn by_key<K: Ord, V>(rows: &HashMap<K, V>) -> Vec<(&K, &V)> {
+    let mut rows: Vec<_> = rows.iter().collect();
+    rows.sort_unstable_by_key(|(key, _)| *key);
+    rows
 }
