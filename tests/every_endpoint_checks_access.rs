@@ -127,7 +127,7 @@ fn request_of(path: &str, chat: &str, other: &str) -> Value {
         }
         "GetChat" | "ListReceipts" | "ListMembers" | "ListBanned" | "ListInvites" | "LeaveChat"
         | "SendTyping" => json!({"chatId": chat}),
-        "UpdateChat" => json!({"chatId": chat, "topic": "doors"}),
+        "UpdateChat" => json!({"chatId": chat, "messageTtlS": "86400"}),
         "ListEvents" => json!({"chatId": chat, "afterSeq": "0"}),
         "ListChanges" | "GetDigests" => json!({"chatId": chat, "fromSeq": "1", "toSeq": "9"}),
         "MarkRead" => json!({"chatId": chat, "seenSeq": "1"}),
