@@ -97,7 +97,10 @@ fn refused(method: &Method, kind: In, who: Who) -> Option<&'static str> {
         .iter()
         .find(|row| format!("{:?}", row.0) == format!("{right:?}"));
     let &(_, in_group, in_channel, in_direct) = row.expect("every right has its row");
+    let leaves = method.path.ends_with("/LeaveChat");
     let allowed = match (kind, who, who.role()) {
+        // Behind the gate: the two of a direct chat stay in it.
+        (In::Direct, Who::Owner | Who::Admin, _) if leaves => return Some("DIRECT_CHAT"),
         (In::Direct, Who::Owner | Who::Admin, _) if in_direct => true,
         (In::Direct, Who::Owner | Who::Admin, _) => return Some("DIRECT_CHAT"),
         (In::Group, _, Some(role)) => role >= in_group,
