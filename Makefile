@@ -30,6 +30,11 @@ FUZZ_SECONDS ?= 20
 LONG ?=
 FAULTS_MINUTES ?= 120
 
+# Which seeds are simulated. Optimised code runs many more in the same time, and takes longer to be built.
+SEED ?= 0
+SEEDS ?= 10000
+SIMULATION_PROFILE ?= dev
+
 BUF := web/node_modules/.bin/buf
 WEB_SOURCES := $(shell find web/src web/public web/scripts proto -type f -not -path 'web/src/gen/*' 2>/dev/null) \
                $(wildcard web/*.json web/*.html web/*.yaml web/*.ts web/*.js)
@@ -64,6 +69,9 @@ faults: web ## Injects every fault into a real server while real clients talk; L
 
 fuzz: ## Runs every fuzz target for FUZZ_SECONDS (20)
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
+
+simulate: ## Runs SEEDS (10000) seeds of the simulation, from SEED (0) on
+	cargo run --profile $(SIMULATION_PROFILE) -p tertulia-tests --bin simulate -- --seeds $(SEED)..$$(($(SEED) + $(SEEDS)))
 
 clean: ## Removes what was built; data folders stay
 	cargo clean
@@ -117,5 +125,6 @@ web/dist/index.html: $(WEB_SOURCES) web/node_modules/.package-lock.json
 	npm --prefix web run build
 	@touch $@
 
-.PHONY: help run test check fmt docs bench faults fuzz clean build web test-rust test-web test-e2e fmt-check lint \
+.PHONY: help run test check fmt docs bench faults fuzz simulate clean build web test-rust test-web test-e2e fmt-check \
+        lint \
         contract docs-check web-check deny

@@ -14,6 +14,7 @@ mod nemesis;
 mod network;
 mod node;
 mod operation;
+mod pace;
 pub mod plan;
 mod run;
 pub mod sabotage;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, SinkExt, StreamExt as _};
 use tokio::net::TcpStream;
@@ -82,7 +81,7 @@ impl Wire for Socket {
             loop {
                 match self.next().await {
                     Some(Ok(Message::Binary(bytes))) => {
-                        return Ok(Heard::Frame(Bytes::from(bytes)));
+                        return Ok(Heard::Frame(bytes));
                     }
                     Some(Ok(Message::Close(Some(close)))) if u16::from(close.code) >= 4000 => {
                         return Ok(Heard::Closed {

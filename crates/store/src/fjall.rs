@@ -20,6 +20,7 @@ mod recent;
 mod round;
 mod send_keys;
 mod shared;
+mod verify;
 mod view;
 mod writer;
 
@@ -36,6 +37,8 @@ use tertulia_kit::error::Result;
 use tertulia_services::chats::{Command, Committed, Done, Fact};
 use tertulia_services::errors;
 use tokio::sync::{Semaphore, oneshot};
+
+pub use verify::{ChatDigest, PROBLEMS_MAX, Problem, Progress, Report};
 
 use shared::Shared;
 use writer::{Request, Writer};

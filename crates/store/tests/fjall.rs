@@ -126,6 +126,17 @@ fn text(n: i64) -> String {
     format!("the text of message {n}")
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_finds_nothing_in_a_random_history() {
+    let folder = Folder::new();
+    tertulia_services::chats::suite::a_random_history_agrees_with_memory(&folder).await;
+    let report = open(folder.0.path()).await.verify(|_| {}).await.unwrap();
+    assert_eq!(report.problems, []);
+    assert!(report.events > 100, "{report:?}");
+    let again = open(folder.0.path()).await.verify(|_| {}).await.unwrap();
+    assert_eq!(again, report);
+}
+
 #[tokio::test]
 async fn two_folders_have_two_epochs() {
     let (one, two) = (Folder::new(), Folder::new());

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is a tool for tests")]
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,7 @@ struct Sum {
     passed: Duration,
     healed_in: Duration,
     tail_in: Duration,
+    reached: BTreeMap<&'static str, u64>,
     failed: usize,
     violations: usize,
 }
@@ -82,6 +84,9 @@ impl Sum {
         self.passed += verdict.passed;
         self.healed_in = self.healed_in.max(verdict.healed_in);
         self.tail_in = self.tail_in.max(verdict.tail_in);
+        for (what, times) in &verdict.reached {
+            *self.reached.entry(what).or_default() += times;
+        }
         self.violations += verdict.broken.len();
         if verdict.broken.is_empty() {
             return;
@@ -107,6 +112,9 @@ impl Sum {
             self.healed_in.as_secs_f64(),
             self.tail_in.as_secs_f64(),
         );
+        for (what, times) in &self.reached {
+            println!("{times:>9} times {what}");
+        }
         println!("violations {} in {} seeds", self.violations, self.failed);
     }
 }

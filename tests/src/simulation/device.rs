@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use parking_lot::Mutex;
+use tertulia_client::store::Store as _;
 use tertulia_client::{Change, Client, Connection, Options, State};
 use tertulia_services::ids::UserId;
 use tokio::sync::broadcast::error::RecvError;
@@ -14,6 +14,7 @@ use super::clock::DeviceMachine;
 use super::disk::Disk;
 use super::model::{Model, View, shown_row, view_of};
 use super::operation::Operation;
+use super::pace::Pace;
 use super::screen::Screen;
 use super::store::Store;
 use super::wire::{Doors, Way};
@@ -40,8 +41,7 @@ pub struct Device {
     store: Arc<Store>,
     disk: Arc<Disk>,
     prompt: Arc<AtomicBool>,
-    /// How long the person thinks, on average; nothing: writes no more.
-    thinking: Arc<Mutex<Option<Duration>>>,
+    pace: Arc<Pace>,
     /// Guards what runs on it now.
     running: Mutex<Option<Running>>,
 }
@@ -65,13 +65,13 @@ pub struct Surroundings {
     pub people: Arc<Mutex<Vec<UserId>>>,
     /// Whether delays are judged.
     pub prompt: Arc<AtomicBool>,
-    /// How long people think.
-    pub thinking: Arc<Mutex<Option<Duration>>>,
+    /// How fast people are.
+    pub pace: Arc<Pace>,
 }
 
 fn account(person: usize) -> (String, String) {
     let name = format!("person{person}");
-    let password = format!("correct-horse-{}", person * 7_919);
+    let password = format!("{person}:uV9#kQ2x");
     (name, password)
 }
 
@@ -92,7 +92,7 @@ impl Device {
             model: Arc::clone(&around.model),
             store: Arc::clone(&around.store),
             prompt: Arc::clone(&around.prompt),
-            thinking: Arc::clone(&around.thinking),
+            pace: Arc::clone(&around.pace),
             running: Mutex::new(None),
         };
         let (client, _) = device.build();
@@ -107,7 +107,15 @@ impl Device {
 
     fn build(&self) -> (Client, Arc<Screen>) {
         let plan = &self.world.plan;
-        let screen = Screen::new(&self.world, &self.model, &self.name, &self.prompt);
+        let screen = Screen::new(
+            &self.world,
+            &self.model,
+            &self.store,
+            &self.name,
+            &self.prompt,
+        );
+        let disk = self.disk.mount();
+        screen.begin(&disk.load().expect("a simulated disk can always be read"));
         let seen = Arc::clone(&screen);
         let options = Options {
             backoff_max: plan.backoff_max,
@@ -118,7 +126,7 @@ impl Device {
         let client = Client::builder("http://server")
             .transport(self.way.clone())
             .machine(self.machine.clone())
-            .store(self.disk.mount())
+            .store(disk)
             .options(options)
             .observer(move |event| seen.show(event))
             .build()
@@ -129,7 +137,6 @@ impl Device {
     /// Starts the client, and the person who uses it.
     pub fn start(self: &Arc<Self>, person: usize) {
         let (client, screen) = self.build();
-        screen.begin(&self.store.epoch_name(), &client);
         let tasks = vec![
             tokio::spawn(listen(Arc::clone(self), client.clone())),
             tokio::spawn(watch(Arc::clone(self), screen, client.clone(), person)),
@@ -148,6 +155,9 @@ impl Device {
         running.tasks.iter().for_each(JoinHandle::abort);
         drop(running.client);
         let lost = if power { self.disk.cut() } else { 0 };
+        if lost > 0 {
+            self.world.reach("a disk loses what was not synced");
+        }
         let words = format_args!("crashes and loses {lost} batches");
         self.world.note(&self.name, words);
     }
@@ -236,6 +246,7 @@ async fn watch(device: Arc<Device>, screen: Arc<Screen>, client: Client, person:
         device.world.note(&device.name, format_args!("is {now:?}"));
         screen.online(now == Connection::Online);
         if let Connection::SignedOut(_) | Connection::Refused { .. } = now {
+            device.world.reach("somebody must sign in again");
             let (name, password) = account(person);
             while client.sign_in(&name, &password).await.is_err() {
                 device.world.pause((500, 5_000)).await;
@@ -251,15 +262,8 @@ async fn watch(device: Arc<Device>, screen: Arc<Screen>, client: Client, person:
 /// The person.
 async fn write(device: Arc<Device>, client: Client) {
     loop {
-        let thinking = *device.thinking.lock();
-        let Some(thinking) = thinking else {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            continue;
-        };
-        tokio::time::sleep(device.world.draw_gap(thinking)).await;
-        if device.thinking.lock().is_some() {
-            let operation = Operation::draw(&device.world);
-            operation.perform(&device, &client).await;
-        }
+        device.pace.think(&device.world).await;
+        let operation = Operation::draw(&device.world);
+        operation.perform(&device, &client).await;
     }
 }

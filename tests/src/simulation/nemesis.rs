@@ -43,6 +43,22 @@ enum Disaster {
     PowerCut,
 }
 
+impl Disaster {
+    fn words(self) -> &'static str {
+        match self {
+            Disaster::NodeCrash => "a node dies",
+            Disaster::ServerCrash => "the server dies",
+            Disaster::Drain => "a node drains",
+            Disaster::Restore => "a backup is restored",
+            Disaster::ServerClock => "a server's clock jumps",
+            Disaster::ClientClock => "a device's clock jumps",
+            Disaster::Partition => "a device is cut off",
+            Disaster::ClientCrash => "a client dies",
+            Disaster::PowerCut => "a device loses power",
+        }
+    }
+}
+
 impl Nemesis {
     /// Strikes for as long as the plan says.
     pub async fn rage(&self) {
@@ -55,7 +71,8 @@ impl Nemesis {
                     continue;
                 };
                 world.count(|tally| tally.faults += 1);
-                world.note("nemesis", format_args!("{disaster:?}"));
+                world.note("nemesis", disaster.words());
+                world.reach(disaster.words());
                 self.strike(disaster).await;
             }
         };

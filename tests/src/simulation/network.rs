@@ -12,9 +12,6 @@ use tokio::time::{Instant, sleep_until};
 
 use super::world::World;
 
-/// How many bytes may be on their way in one direction before the sender has to wait.
-const WINDOW_BYTES: usize = 64 * 1024;
-
 /// What travels.
 #[derive(Debug, Clone)]
 pub enum Packet {
@@ -70,6 +67,8 @@ struct State {
     bytes: usize,
     last_arrival: Option<Instant>,
     reset: bool,
+    /// The reader has gone.
+    unread: bool,
 }
 
 /// Holds on to a connection from outside, to break it.
@@ -161,6 +160,11 @@ impl Connection {
 }
 
 impl Endpoint {
+    /// Where it is.
+    pub fn world(&self) -> &World {
+        &self.connection.world
+    }
+
     /// Sends, and waits while too much is on its way. Cancel-safe: it is sent or not.
     ///
     /// # Errors
@@ -186,11 +190,12 @@ impl Endpoint {
     /// Sends when there is room.
     fn try_send(&self, packet: &Packet) -> Result<bool, Gone> {
         let mut state = self.out.state.lock();
-        if state.reset {
+        if state.reset || state.unread {
             return Err(Gone);
         }
         let bytes = packet.bytes();
-        if state.bytes > 0 && state.bytes + bytes > WINDOW_BYTES {
+        let window = self.connection.world.plan.window_bytes;
+        if state.bytes > 0 && state.bytes + bytes > window {
             return Ok(false);
         }
         state.bytes += bytes;
@@ -259,7 +264,7 @@ impl Drop for Endpoint {
         self.out.readable.notify_one();
         let mut state = self.into.state.lock();
         state.on_its_way.clear();
-        state.bytes = 0;
+        state.unread = true;
         drop(state);
         self.into.writable.notify_one();
     }

@@ -1,13 +1,11 @@
 //! A node of the server: the real services, gate, hub and sessions, on the simulated store, bus and clock.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures::FutureExt as _;
 use http::{Request, header};
 use http_body_util::BodyExt as _;
 use tertulia_api::gate::{Gate, Parts};
@@ -31,10 +29,12 @@ use super::clock::NodeClock;
 use super::network::Endpoint;
 use super::store::Store;
 use super::wire::ServerWire;
-use super::world::{Promise, World};
+use super::world::World;
 
 /// The beat of the product's default.
 pub const HEARTBEAT: Duration = Duration::from_secs(25);
+/// How long a call may take: less than clients ask for, because what they ask for is counted in real time.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest frame of the product's default.
 const FRAME_BYTES_MAX: usize = 65_536;
 /// The key of this whole world.
@@ -54,7 +54,6 @@ pub struct Ground {
 
 /// A running node.
 pub struct Node {
-    world: Arc<World>,
     live: Arc<Live>,
     rpc: connectrpc::ConnectRpcService<Gate>,
     lifecycle: Lifecycle,
@@ -107,12 +106,11 @@ impl Node {
             login_budget: None,
             address_budget: None,
             clock,
-            call_timeout: Duration::from_secs(10),
+            call_timeout: CALL_TIMEOUT,
         };
         let gate = Gate::new(parts, router(&services));
         live.set_gate(gate.clone());
         Arc::new(Node {
-            world: Arc::clone(&ground.world),
             live,
             rpc: tertulia_api::http::rpc_service(gate, 1 << 20),
             lifecycle,
@@ -133,13 +131,10 @@ impl Node {
         };
         let wire = ServerWire::new(endpoint, FRAME_BYTES_MAX);
         let session = session::run(Arc::clone(&self.live), wire, place);
-        let world = Arc::clone(&self.world);
         let cut = self.cut.clone();
         let session = async move {
-            let watched = AssertUnwindSafe(session).catch_unwind();
-            if let Some(Err(_)) = cut.run_until_cancelled(watched).await {
-                world.broken(Promise::NoPanic, "a session panicked");
-            }
+            // A session that is cut off ends where it stands.
+            _ = cut.run_until_cancelled(session).await;
         };
         self.lifecycle.spawn(Kind::Connection, "session", session);
         true
@@ -181,7 +176,7 @@ impl Node {
         let gone = || Error::Offline("the server died".into());
         match method.ends_with("/Login") || method.ends_with("/CreateAccount") {
             // A password is hashed on a thread of its own: the world stands still meanwhile.
-            true => apart(exchange),
+            true => futures::executor::block_on(exchange),
             false => {
                 let answer = self.cut.run_until_cancelled(exchange).await;
                 answer.unwrap_or_else(|| Err(gone()))
@@ -202,18 +197,6 @@ impl Node {
         self.lifecycle.stop(grace).await;
         self.cut.cancel();
     }
-}
-
-/// Runs a future on another thread to its end, while this one waits.
-fn apart<T: Send>(future: impl Future<Output = T> + Send) -> T {
-    let run = || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .expect("a runtime without a network needs nothing");
-        runtime.block_on(future)
-    };
-    std::thread::scope(|scope| scope.spawn(run).join()).expect("a call does not panic")
 }
 
 fn identity_options(access_lifetime: Duration) -> identity::Options {

@@ -64,13 +64,15 @@ impl Operation {
             Operation::ScrollBack => {
                 let limit = world.draw(PAGE_EVENTS.0..=PAGE_EVENTS.1) as u32;
                 if let Some(chat) = some_chat(world, client) {
-                    let read = client.older(chat, limit).await;
+                    let read = client.older(chat, limit).await.map_err(|e| e.to_string());
                     world.note(&device.name, format_args!("scrolls back: {read:?}"));
                 }
             }
             Operation::ListChats => {
                 let listed = client.list_chats(PAGE_CHATS, "").await;
-                let listed = listed.map(|page| page.chats.len());
+                let listed = listed
+                    .map(|page| page.chats.len())
+                    .map_err(|e| e.to_string());
                 world.note(&device.name, format_args!("lists chats: {listed:?}"));
             }
             Operation::GoOffline => {
@@ -112,7 +114,8 @@ async fn open(device: &Device, client: &Client) {
             .collect()
     };
     let other = others[device.world.pick(others.len())];
-    let opened = client.open_direct(other.0).await.map(|chat| chat.head);
+    let opened = client.open_direct(other.0).await;
+    let opened = opened.map(|chat| chat.head).map_err(|e| e.to_string());
     let words = format_args!("opens the chat with {other}: {opened:?}");
     device.world.note(&device.name, words);
 }

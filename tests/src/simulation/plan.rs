@@ -9,6 +9,11 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::sabotage::Sabotage;
 
+/// How long texts are at most; long ones are seldom, because the time goes into reading them.
+const TEXTS: [u64; 16] = [
+    12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 12, 200, 8_000,
+];
+
 /// How often what goes wrong. Probabilities are in a thousand, times in milliseconds from and to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Faults {
@@ -26,6 +31,8 @@ pub struct Faults {
     pub half_opens: u32,
     /// A handshake or a call is refused.
     pub refusals: u32,
+    /// A call is done, and its answer is lost.
+    pub lost_answers: u32,
     /// The bus loses a message.
     pub bus_losses: u32,
     /// The bus repeats a message.
@@ -56,6 +63,7 @@ impl Faults {
         resets: 0,
         half_opens: 0,
         refusals: 0,
+        lost_answers: 0,
         bus_losses: 0,
         bus_repeats: 0,
         bus_ms: (0, 0),
@@ -118,6 +126,10 @@ pub struct Plan {
     pub disasters: Disasters,
     /// The frames that wait for a slow reader.
     pub outbound_frames_max: usize,
+    /// How many bytes may be on their way in one direction of a connection.
+    pub window_bytes: usize,
+    /// How many missed events the store gives one by one; more are only told to be there.
+    pub delta_events_max: usize,
     /// How long an access token is good.
     pub access_lifetime: Duration,
     /// Of the SDK: the longest wait before connecting again.
@@ -133,19 +145,21 @@ impl Plan {
     pub fn of(seed: u64, sabotage: Option<Sabotage>) -> Plan {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x7465_7274_756c_6961);
         let rng = &mut rng;
-        let users = rng.random_range(2..=4);
+        let users = one_of(rng, &[2, 2, 2, 3, 4]);
         Plan {
             seed,
             sabotage,
             users,
-            devices: (0..users).map(|_| rng.random_range(1..=3)).collect(),
+            devices: (0..users).map(|_| one_of(rng, &[1, 1, 1, 2, 3])).collect(),
             nodes: rng.random_range(1..=2),
-            chaos: Duration::from_secs(rng.random_range(40..=240)),
-            thinking: Duration::from_millis(one_of(rng, &[2_000, 5_000, 5_000, 15_000])),
-            text_chars_max: one_of(rng, &[12, 12, 12, 12, 12, 200, 200, 8_000]),
+            chaos: Duration::from_secs(one_of(rng, &[15, 30, 50, 100])),
+            thinking: Duration::from_millis(one_of(rng, &[2_000, 6_000, 6_000, 15_000])),
+            text_chars_max: one_of(rng, &TEXTS),
             faults: faults(rng),
             disasters: disasters(rng),
-            outbound_frames_max: one_of(rng, &[4, 16, 1_024]),
+            outbound_frames_max: one_of(rng, &[2, 16, 1_024]),
+            window_bytes: one_of(rng, &[65_536, 65_536, 1_024]),
+            delta_events_max: one_of(rng, &[1_000, 1_000, 30, 3]),
             access_lifetime: Duration::from_secs(one_of(rng, &[45, 120, 600])),
             backoff_max: Duration::from_secs(one_of(rng, &[2, 10, 30])),
             fresh_events: one_of(rng, &[1, 1, 1_000_000]),
@@ -181,6 +195,7 @@ fn faults(rng: &mut StdRng) -> Faults {
         resets: maybe(rng, 30),
         half_opens: maybe(rng, 8),
         refusals: maybe(rng, 200),
+        lost_answers: maybe(rng, 300),
         bus_losses: maybe(rng, 300),
         bus_repeats: maybe(rng, 100),
         bus_ms: one_of(rng, &[(0, 0), (0, 0), (0, 30), (0, 900)]),
@@ -195,7 +210,7 @@ fn faults(rng: &mut StdRng) -> Faults {
 
 fn disasters(rng: &mut StdRng) -> Disasters {
     Disasters {
-        mean_gap: Duration::from_secs(one_of(rng, &[5, 10, 20, 60])),
+        mean_gap: Duration::from_secs(one_of(rng, &[4, 8, 8, 20])),
         node_crash: maybe(rng, 8),
         server_crash: maybe(rng, 8),
         drain: maybe(rng, 4),

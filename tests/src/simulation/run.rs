@@ -1,12 +1,13 @@
 //! One run from its first sign-up to its verdict: bad times, healing, calm times with reconnects, a lost
 //! tail, and the look at everything.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tertulia_api::live::feed::Feed;
 use tertulia_services::identity::memory::Memory as People;
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use super::model::Model;
 use super::nemesis::Nemesis;
 use super::node::{Ground, HEARTBEAT};
 use super::operation::Operation;
+use super::pace::Pace;
 use super::plan::{Faults, Plan};
 use super::sabotage::Sabotage;
 use super::store::Store;
@@ -28,7 +30,7 @@ use crate::checker::Violation;
 /// How long a lost tail may stay unknown to a client that is connected.
 pub const TAIL_MAX: Duration = Duration::from_secs(30);
 /// How long the calm times with reconnects last.
-const UNREST: Duration = Duration::from_secs(20);
+const UNREST: Duration = Duration::from_secs(15);
 /// How long people think in them, and how often a connection is reset.
 const UNREST_THINKING: Duration = Duration::from_secs(4);
 const UNREST_RESETS: Duration = Duration::from_millis(700);
@@ -50,6 +52,8 @@ pub struct Verdict {
     pub healed_in: Duration,
     /// How long it took until a lost tail was on every screen.
     pub tail_in: Duration,
+    /// What came about, and how often.
+    pub reached: BTreeMap<&'static str, u64>,
     /// Names everything that happened.
     pub hash: u64,
     /// The last lines of the trace.
@@ -76,10 +80,36 @@ pub fn run(seed: u64, how: How) -> Verdict {
         true => Trace::printing(),
         false => Trace::default(),
     };
-    runtime.block_on(async move {
+    let panics_before = panics();
+    let mut verdict = runtime.block_on(async move {
         let world = World::new(Plan::of(seed, how.sabotage), trace);
-        Run::begin(&world).await.to_the_end().await
-    })
+        Run::begin(&world).await.live_through().await
+    });
+    let panicked = panics() - panics_before;
+    if panicked > 0 {
+        verdict.broken.push(Broken {
+            promise: Promise::NoPanic,
+            words: format!("{panicked} panics, told above"),
+        });
+    }
+    verdict
+}
+
+thread_local! {
+    static PANICS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How often this thread has panicked, also where somebody caught it.
+fn panics() -> u64 {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let tell = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PANICS.set(PANICS.get() + 1);
+            tell(info);
+        }));
+    });
+    PANICS.get()
 }
 
 /// How long healing may take: a connection that is silent is given up after two beats, then the client waits
@@ -96,7 +126,7 @@ struct Run {
     store: Arc<Store>,
     nemesis: Nemesis,
     prompt: Arc<AtomicBool>,
-    thinking: Arc<Mutex<Option<Duration>>>,
+    pace: Arc<Pace>,
 }
 
 impl Run {
@@ -116,7 +146,7 @@ impl Run {
             doors: Arc::default(),
             people: Arc::default(),
             prompt: Arc::default(),
-            thinking: Arc::default(),
+            pace: Arc::default(),
         };
         let mut nemesis = Nemesis {
             ground: Ground {
@@ -139,24 +169,22 @@ impl Run {
                 nemesis.devices.push((person, device));
             }
         }
-        let Surroundings {
-            prompt, thinking, ..
-        } = around;
+        let prompt = around.prompt;
         Run {
             world: Arc::clone(world),
             model,
             store,
             nemesis,
             prompt,
-            thinking,
+            pace: around.pace,
         }
     }
 
-    async fn to_the_end(self) -> Verdict {
+    async fn live_through(self) -> Verdict {
         let plan = self.world.plan.clone();
         // Bad times.
         self.world.set_faults(plan.faults);
-        self.think(Some(plan.thinking));
+        self.pace.set(Some(plan.thinking));
         for (person, device) in &self.nemesis.devices {
             device.start(*person);
         }
@@ -165,17 +193,20 @@ impl Run {
         // Healing.
         self.world.note("run", "the faults end");
         self.world.set_faults(Faults::NONE);
-        self.think(None);
+        self.pace.set(None);
         self.nemesis.heal().await;
         let healed_in = self.rest(heal_max(&plan), Promise::Healing).await;
 
         // Calm times: connections come and go, and nothing else does.
+        for device in self.devices() {
+            device.perform(Operation::OpenDirect).await;
+        }
         self.world.note("run", "connections come and go");
         self.devices().for_each(|device| device.way.reset());
         self.prompt.store(true, Ordering::Relaxed);
-        self.think(Some(UNREST_THINKING));
+        self.pace.set(Some(UNREST_THINKING));
         self.nemesis.unrest(UNREST, UNREST_RESETS).await;
-        self.think(None);
+        self.pace.set(None);
         self.rest(heal_max(&plan), Promise::Healing).await;
         self.prompt.store(false, Ordering::Relaxed);
 
@@ -201,6 +232,7 @@ impl Run {
             passed: self.world.passed(),
             healed_in,
             tail_in,
+            reached: self.world.all_reached(),
             hash: self.world.trace.hash(),
             last: self.world.trace.last(usize::MAX),
         }
@@ -208,10 +240,6 @@ impl Run {
 
     fn devices(&self) -> impl Iterator<Item = &Arc<Device>> {
         self.nemesis.devices.iter().map(|(_, device)| device)
-    }
-
-    fn think(&self, thinking: Option<Duration>) {
-        *self.thinking.lock() = thinking;
     }
 
     /// Waits until every device shows what the store has, and gives how long that took. A promise is broken

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tertulia_client::{Client, Seen};
+use tertulia_client::Seen;
+use tertulia_client::store::Snapshot;
 use tokio::time::Instant;
 
 use super::model::Model;
+use super::store::Store;
 use super::world::{Promise, World};
 
 /// How long an event may take from its commit to a screen that is connected, while nothing is lost.
@@ -19,6 +21,7 @@ pub const PROMPT_MAX: Duration = Duration::from_secs(3);
 pub struct Screen {
     world: Arc<World>,
     model: Arc<Model>,
+    store: Arc<Store>,
     device: String,
     /// Guards what has been shown.
     shown: Mutex<Shown>,
@@ -39,27 +42,27 @@ impl Screen {
     pub fn new(
         world: &Arc<World>,
         model: &Arc<Model>,
+        store: &Arc<Store>,
         device: &str,
         prompt: &Arc<AtomicBool>,
     ) -> Arc<Self> {
         Arc::new(Screen {
             world: Arc::clone(world),
             model: Arc::clone(model),
+            store: Arc::clone(store),
             device: device.to_owned(),
             shown: Mutex::default(),
             prompt: Arc::clone(prompt),
         })
     }
 
-    /// What a client knows from its disk is shown at once.
-    pub fn begin(&self, epoch: &str, client: &Client) {
-        let mut shown = self.shown.lock();
-        for view in client.chats() {
-            if let Some(last) = view.events.last() {
-                let log = (epoch.to_owned(), view.chat.chat_id);
-                shown.last.insert(log, last.seq);
-            }
-        }
+    /// What a client finds on its disk is shown at once.
+    pub fn begin(&self, found: &Snapshot) {
+        let tips = found.chats.iter().map(|(chat, known)| {
+            let log = (found.epoch.clone(), *chat);
+            (log, known.timeline.tip())
+        });
+        self.shown.lock().last.extend(tips);
     }
 
     /// The connection came or went.
@@ -69,43 +72,43 @@ impl Screen {
 
     /// An event appears.
     pub fn show(&self, seen: &Seen) {
-        self.world.count(|tally| tally.shown += 1);
+        let (world, device) = (&self.world, &self.device);
         let (chat, seq) = (seen.chat, seen.seq);
-        self.world
-            .note(&self.device, format_args!("shows {seq} {:.20}", seen.text));
+        world.count(|tally| tally.shown += 1);
+        world.note(device, format_args!("shows {seq} {:.20}", seen.text));
+        let Some(committed_at) = self.committed_at(seen) else {
+            let words = format!("{device} shows {seq} of chat {chat}, which is not so");
+            return world.broken(Promise::NoPhantom, words);
+        };
         let mut shown = self.shown.lock();
-        let log = (seen.epoch.clone(), chat);
-        let skips = self.world.plan.may_skip();
-        match shown.last.insert(log, seq) {
-            Some(last) if seq <= last => {
-                let words = format!("{} shows {seq} of chat {chat} after {last}", self.device);
-                self.world.broken(Promise::NoDuplicate, words);
+        let last = shown.last.insert((seen.epoch.clone(), chat), seq);
+        if let Some(last) = last.filter(|last| seq != last + 1) {
+            let words = format!("{device} shows {seq} of chat {chat} after {last}");
+            match seq <= last {
+                true => world.broken(Promise::NoDuplicate, words),
+                false if world.plan.may_skip() => {}
+                false => world.broken(Promise::Order, words),
             }
-            Some(last) if seq > last + 1 && !skips => {
-                let words = format!("{} shows {seq} of chat {chat} after {last}", self.device);
-                self.world.broken(Promise::Order, words);
-            }
-            _ => {}
         }
-        let Some(committed_at) = self.model.committed_at(seen) else {
-            let words = format!(
-                "{} shows {seq} of chat {chat}, which is not so",
-                self.device
-            );
-            self.world.broken(Promise::NoPhantom, words);
-            return;
-        };
-        let Some(online_since) = shown.online_since else {
-            return;
-        };
-        let waited = committed_at.max(online_since).elapsed();
-        if self.prompt.load(Ordering::Relaxed) && waited > PROMPT_MAX {
-            let waited = waited.as_millis();
-            let words = format!(
-                "{} waited {waited} ms for {seq} of chat {chat}",
-                self.device
-            );
-            self.world.broken(Promise::Prompt, words);
+        let waited = shown
+            .online_since
+            .map(|since| committed_at.max(since).elapsed());
+        if self.prompt.load(Ordering::Relaxed)
+            && let Some(waited) = waited.filter(|waited| *waited > PROMPT_MAX)
+        {
+            let words = format!("{device} waited {waited:?} for {seq} of chat {chat}");
+            world.broken(Promise::Prompt, words);
         }
+    }
+
+    /// When the event was committed, in the history that the client believes in or in the one that is true: an
+    /// answer to a call does not say which it is of, and may come before the client is told of a new one.
+    fn committed_at(&self, seen: &Seen) -> Option<Instant> {
+        let now = Seen {
+            epoch: self.store.epoch_name(),
+            ..seen.clone()
+        };
+        let believed = self.model.committed_at(seen);
+        believed.or_else(|| self.model.committed_at(&now))
     }
 }

@@ -446,6 +446,7 @@ impl ChatStore for Store {
         limit: usize,
     ) -> Result<Option<Vec<Arc<Event>>>> {
         let logs = self.read().await?;
+        let limit = limit.min(self.world.plan.delta_events_max);
         let mut events = logs.events_since(chats, since, limit).await?;
         if let (Some(events), Some(Sabotage::DropsAMissedEvent)) =
             (&mut events, self.world.plan.sabotage)

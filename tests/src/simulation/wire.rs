@@ -10,10 +10,12 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tertulia_api::live::close::Close;
-use tertulia_api::live::frames::{self, Format};
+use tertulia_api::live::close::{self, Close};
+use tertulia_api::live::frames::{self, Format, Outbound};
 use tertulia_api::live::session::{self, Gone, Heard as ServerHears, Out};
 use tertulia_client::error::{Error, Result};
+use tertulia_client::proto::live::ResetReason;
+use tertulia_client::proto::live::missed::Answer;
 use tertulia_client::transport::{Heard, Transport, Wire};
 use tokio::time::timeout;
 
@@ -54,7 +56,12 @@ impl session::Wire for ServerWire {
     async fn feed(&mut self, frame: Out) -> Result<(), Gone> {
         let bytes = match frame {
             Out::Shared(frame) => frame.proto(),
-            Out::Own(frame) => frames::encode_proto(frame),
+            Out::Own(frame) => {
+                if let Some(what) = kind_of(&frame) {
+                    self.endpoint.world().reach(what);
+                }
+                frames::encode_proto(frame)
+            }
         };
         self.fed.push_back(Packet::Frame(bytes));
         Ok(())
@@ -73,6 +80,31 @@ impl session::Wire for ServerWire {
         let last = Packet::Close(close.code, close.reason);
         _ = self.endpoint.send(last).await;
     }
+}
+
+/// What a frame shows to have come about.
+fn kind_of(frame: &Outbound) -> Option<&'static str> {
+    let missed = match frame {
+        Outbound::Welcome(welcome) => &welcome.missed,
+        Outbound::CaughtUp(caught_up) => &caught_up.missed,
+        Outbound::Behind(_) => return Some("behind"),
+        Outbound::Goodbye(goodbye) => {
+            let known = close::ALL
+                .iter()
+                .find(|c| u32::from(c.code) == goodbye.code);
+            return known.map(|close| close.reason);
+        }
+        _ => return None,
+    };
+    Some(match missed.answer.as_ref()? {
+        Answer::Delta(delta) if delta.events.is_empty() => "delta of nothing",
+        Answer::Delta(_) => "delta",
+        Answer::Changed(_) => "changed",
+        Answer::Reset(reset) => match reset.reason.as_known() {
+            Some(ResetReason::RESET_REASON_EPOCH) => "reset for another epoch",
+            _ => "reset for a first hello",
+        },
+    })
 }
 
 /// The client's end.
@@ -204,7 +236,7 @@ impl Way {
         let node = self.reach().await?;
         let answer = node.call(method, token, body).await;
         self.cross().await;
-        if self.world.fault(self.world.faults().resets) {
+        if self.world.fault(self.world.faults().lost_answers) {
             return Err(reset());
         }
         answer

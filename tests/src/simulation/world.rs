@@ -1,6 +1,7 @@
 //! What everything in a run shares: virtual time, chance from the seed, the faults that are on, the trace,
 //! and the list of broken promises.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -86,6 +87,7 @@ pub struct World {
     faults: Mutex<Faults>,
     tally: Mutex<Tally>,
     broken: Mutex<Vec<Broken>>,
+    reached: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl World {
@@ -98,6 +100,7 @@ impl World {
             faults: Mutex::new(plan.faults),
             tally: Mutex::default(),
             broken: Mutex::default(),
+            reached: Mutex::default(),
             plan,
         })
     }
@@ -173,6 +176,16 @@ impl World {
     /// The tally.
     pub fn tally(&self) -> Tally {
         *self.tally.lock()
+    }
+
+    /// Something came about that a simulation is there for.
+    pub fn reach(&self, what: &'static str) {
+        *self.reached.lock().entry(what).or_default() += 1;
+    }
+
+    /// What came about, and how often.
+    pub fn all_reached(&self) -> BTreeMap<&'static str, u64> {
+        self.reached.lock().clone()
     }
 
     /// Notes what somebody did.

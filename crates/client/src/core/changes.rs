@@ -141,7 +141,8 @@ impl<'a> Changes<'a> {
     /// A chat goes at least to `seq`.
     pub(crate) fn know_head(&mut self, chat: ChatId, seq: i64) {
         if self.timeline(chat).is_none() {
-            self.begin_chat(chat, seq);
+            // Its last event is wanted in any case: a chat that shows nothing looks empty.
+            self.begin_chat(chat, (seq - 1).max(0));
         }
         if self.timeline(chat).is_some_and(|t| seq > t.head()) {
             self.put(Record::Head { chat, head: seq });

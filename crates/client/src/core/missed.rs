@@ -112,8 +112,15 @@ impl Core {
 
 impl Changes<'_> {
     fn reset(&mut self, reset: Reset) {
-        let epoch = &self.mind.known.epoch;
-        let another = !epoch.is_empty() && *epoch != reset.epoch;
+        let known = &self.mind.known;
+        // What calls told before the first hello is of an epoch that they did not name, and somebody looks
+        // at it. The history may have been another one since.
+        let unnamed: HashSet<ChatId> = match known.epoch.is_empty() {
+            true => known.chats.keys().copied().collect(),
+            false => HashSet::new(),
+        };
+        let is_blank = known.epoch.is_empty() && known.chats.is_empty();
+        let another = !is_blank && known.epoch != reset.epoch;
         if another || reset.reason.as_known() == Some(ResetReason::RESET_REASON_EPOCH) {
             self.put(Record::Forget);
             self.begin_anew();
@@ -122,7 +129,11 @@ impl Changes<'_> {
         let mut unlisted: HashSet<ChatId> = self.mind.known.chats.keys().copied().collect();
         for chat in reset.chats {
             unlisted.remove(&chat.chat_id);
-            self.met(chat, self.options.fresh_events, true);
+            let fresh = match unnamed.contains(&chat.chat_id) {
+                true => self.options.hole_events_max,
+                false => self.options.fresh_events,
+            };
+            self.met(chat, fresh, true);
         }
         // What is held goes on; how far the others have moved, is asked.
         if !unlisted.is_empty() {

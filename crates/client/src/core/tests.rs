@@ -502,3 +502,70 @@ fn a_hole_that_is_too_large_becomes_history() {
     let hole = asked.find(|(job, _)| *job == Job::Hole(1));
     assert_eq!(hole, Some((Job::Hole(1), 50_000 - changes::TAIL_EVENTS)));
 }
+
+fn chat_with_last(head: i64, text: &str) -> Chat {
+    let message = Message {
+        text: text.into(),
+        changed_seq: head,
+        ..Default::default()
+    };
+    let last_message = Event {
+        chat_id: 1,
+        seq: head,
+        body: message.into(),
+        ..Default::default()
+    };
+    Chat {
+        chat_id: 1,
+        member_ids: vec![ME, 9],
+        head,
+        last_message: last_message.into(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn what_a_call_told_before_the_first_hello_is_forgotten_when_the_server_was_restored_between() {
+    let core = core(&Arc::default(), &Arc::default());
+    let met = chat_with_last(6, "taken back");
+    core.change(|set| set.met(met, 1, false)).unwrap();
+    let reset = Reset {
+        reason: ResetReason::RESET_REASON_FIRST.into(),
+        chats: vec![chat_with_last(5, "true")],
+        epoch: "restored".into(),
+        ..Default::default()
+    };
+    core.missed(Missed {
+        cursor: vec![1],
+        answer: Some(reset.into()),
+        ..Default::default()
+    })
+    .unwrap();
+    let mind = core.mind();
+    let timeline = &mind.known.chats[&1];
+    let held: Vec<i64> = timeline
+        .shown()
+        .chain(timeline.held_back())
+        .map(|e| e.seq)
+        .collect();
+    assert_eq!((timeline.head(), held), (5, vec![5]));
+}
+
+#[test]
+fn a_long_chat_of_which_only_the_last_event_is_told_shows_it() {
+    let core = core(&Arc::default(), &Arc::default());
+    let head = core.options.hole_events_max + 7;
+    let changed = Changed {
+        chats: vec![chat_with_last(head, "the last")],
+        ..Default::default()
+    };
+    core.missed(Missed {
+        cursor: vec![1],
+        answer: Some(changed.into()),
+        ..Default::default()
+    })
+    .unwrap();
+    let mind = core.mind();
+    let shown: Vec<i64> = mind.known.chats[&1].shown().map(|e| e.seq).collect();
+    assert_eq!(shown, [head]);
+}

@@ -15,7 +15,7 @@ mod tests;
 use tertulia_services::ids::UserId;
 use thiserror::Error;
 
-pub use chat::{Marks, read_chat, read_marks, write_chat};
+pub use chat::{Marks, StoredChat, read_chat, read_marks, write_chat};
 pub use event::{read_event, read_event_position, write_event};
 pub use member::{
     read_invite, read_membership, read_role, read_scheduled, write_invite, write_membership,

@@ -17,7 +17,7 @@ use std::path::Path;
 
 use ::fjall::config::CompressionPolicy;
 use ::fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice,
 };
 use tertulia_kit::error::{Failure, Result};
 use tertulia_services::chats::Epoch;
@@ -102,13 +102,16 @@ impl Disk {
 
     /// The position of the last commit.
     pub fn position(&self) -> Result<u64> {
-        let bytes = self.meta.get(META_POSITION).map_err(unavailable)?;
-        let bytes = bytes.ok_or_else(|| corrupt(Corrupt("no position")))?;
-        (*bytes)
-            .try_into()
-            .map(u64::from_be_bytes)
-            .map_err(|_| corrupt(Corrupt("the position")))
+        read_position(self.meta.get(META_POSITION).map_err(unavailable)?)
     }
+}
+
+pub fn read_position(bytes: Option<Slice>) -> Result<u64> {
+    let bytes = bytes.ok_or_else(|| corrupt(Corrupt("no position")))?;
+    (*bytes)
+        .try_into()
+        .map(u64::from_be_bytes)
+        .map_err(|_| corrupt(Corrupt("the position")))
 }
 
 fn database(folder: &Path, cache_bytes: u64) -> Result<Database> {

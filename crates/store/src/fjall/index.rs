@@ -4,6 +4,7 @@
 //! They are looked at by readers (`reader`) and by decisions (`view`), which see what their round has written
 //! on top. So what is asked is written here once, and where it is looked up is a [`Look`].
 
+mod claims;
 mod own;
 mod people;
 mod talk;
@@ -17,6 +18,7 @@ use tertulia_kit::error::Result;
 use super::codec::{self, Corrupt, ID_BYTES};
 use super::disk::corrupt;
 
+pub use claims::wrong;
 pub use own::*;
 pub use people::*;
 pub use talk::*;

@@ -15,7 +15,7 @@ use tertulia_services::ids::{ChatId, UserId};
 
 use super::cache::Weight;
 use super::codec::{self, Corrupt, Marks};
-use super::disk::{Disk, corrupt, unavailable};
+use super::disk::{Disk, META_POSITION, corrupt, read_position, unavailable};
 use super::index::{Look, Span, Visit};
 
 /// A chat, with the commits that brought its newest event and its newest receipt.
@@ -50,6 +50,15 @@ impl<'a> Reader<'a> {
     pub(super) fn new(disk: &'a Disk) -> Self {
         let at = disk.db.snapshot();
         Reader { disk, at }
+    }
+
+    /// The position of the last commit.
+    pub fn position(&self) -> Result<u64> {
+        let bytes = self
+            .at
+            .get(&self.disk.meta, META_POSITION)
+            .map_err(unavailable)?;
+        read_position(bytes)
     }
 
     /// How far a chat has got.

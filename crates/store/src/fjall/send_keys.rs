@@ -62,6 +62,11 @@ impl SendKeys {
         Ok(new)
     }
 
+    /// All tables, oldest first.
+    pub fn tables(&self) -> Vec<Keyspace> {
+        self.weeks.read().values().cloned().collect()
+    }
+
     /// What a key was used for.
     pub fn find(&self, hash: &SendHash) -> Result<Option<Used>> {
         for table in self.weeks.read().values().rev() {

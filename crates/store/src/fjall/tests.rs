@@ -1,6 +1,8 @@
 //! What only this adapter promises, and what needs a look inside. Its word as a port is proved by the suite,
 //! in `tests/fjall.rs`.
 
+mod verify;
+
 use std::sync::mpsc;
 
 use tempfile::TempDir;

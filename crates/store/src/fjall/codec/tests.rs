@@ -11,7 +11,6 @@ use tertulia_services::chats::decide::Used;
 use tertulia_services::chats::*;
 use tertulia_services::ids::{ChatId, MessageId, ScheduledId, UserId};
 
-use super::chat::StoredChat;
 use super::*;
 
 const CHAT: ChatId = ChatId(7);

@@ -127,3 +127,28 @@ fn scheduled_of_key(scheduled: &Scheduled) -> Vec<u8> {
 fn scheduled_at_key(scheduled: &Scheduled) -> Vec<u8> {
     key(SCHEDULED_AT, [scheduled.send_at_ms, scheduled.id.0])
 }
+
+// What a check of the whole store asks.
+
+/// Whether a chat is in a user's list, and if so, whether as a direct one.
+pub fn chat_of(look: &impl Look, user: UserId, chat: ChatId) -> Result<Option<bool>> {
+    let there = look.find(&key(CHAT_OF, [user.0, chat.0]))?;
+    there
+        .map(|bytes| codec::read_value(&bytes).map_err(corrupt))
+        .transpose()
+        .map(|is_direct| is_direct.map(|is_direct| is_direct != 0))
+}
+
+pub fn mentioned(look: &impl Look, user: UserId, chat: ChatId, message: Seq) -> Result<bool> {
+    look.has(&key(MENTION, [user.0, chat.0, message]))
+}
+
+/// How many messages of a chat a user has deleted for themselves.
+pub fn hidden_count(look: &impl Look, user: UserId, chat: ChatId) -> Result<u64> {
+    let mut count = 0;
+    look.walk(&Span::of(key(HIDDEN, [user.0, chat.0])), &mut |_, _| {
+        count += 1;
+        Ok(go_on(true))
+    })?;
+    Ok(count)
+}

@@ -28,16 +28,21 @@ pub fn reactions(
     let span = Span::of(key(REACTION, [chat.0, message]));
     look.walk(&span, &mut |key, _| {
         let ([_, _], rest) = numbers(key)?;
-        let (rest, user) = rest
-            .split_last_chunk()
-            .ok_or_else(|| corrupt(Corrupt("a reaction of nobody")))?;
-        let emoji = rest
-            .strip_suffix(&[END_OF_EMOJI])
-            .ok_or_else(|| corrupt(Corrupt("a reaction without its emoji")))?;
-        found.push((text(emoji)?.to_owned(), UserId(codec::number_of(*user))));
+        let (emoji, user) = emoji_and_user(rest)?;
+        found.push((emoji.to_owned(), user));
         Ok(go_on(found.len() < max))
     })?;
     Ok(found)
+}
+
+/// What stands behind the message in the key of a reaction.
+pub fn emoji_and_user(rest: &[u8]) -> Result<(&str, UserId)> {
+    let parts = rest.split_last_chunk().and_then(|(rest, user)| {
+        let emoji = rest.strip_suffix(&[END_OF_EMOJI])?;
+        Some((emoji, UserId(codec::number_of(*user))))
+    });
+    let (emoji, user) = parts.ok_or_else(|| corrupt(Corrupt("a reaction of nobody")))?;
+    Ok((text(emoji)?, user))
 }
 
 /// All reactions to a message.
@@ -172,4 +177,52 @@ pub fn expired_until(look: &impl Look, now_ms: i64, max: usize) -> Result<Vec<(C
 
 pub fn put_expiry(changes: &mut Changes, at_ms: i64, chat: ChatId, message: Seq, on: bool) {
     set(changes, key(EXPIRY, [at_ms, chat.0, message]), on);
+}
+
+// What a check of the whole store asks.
+
+pub fn changed(look: &impl Look, chat: ChatId, now: Seq, message: Seq) -> Result<bool> {
+    look.has(&key(CHANGE, [chat.0, now, message]))
+}
+
+pub fn deleted(look: &impl Look, chat: ChatId, message: Seq) -> Result<bool> {
+    look.has(&key(DELETED, [chat.0, message]))
+}
+
+pub fn call(look: &impl Look, chat: ChatId, message: Seq) -> Result<Option<Role>> {
+    let there = look.find(&key(CALL, [chat.0, message]))?;
+    there
+        .map(|bytes| codec::read_role(&bytes).map_err(corrupt))
+        .transpose()
+}
+
+pub fn replied(look: &impl Look, chat: ChatId, thread: Seq, message: Seq) -> Result<bool> {
+    look.has(&key(REPLY, [chat.0, thread, message]))
+}
+
+pub fn expires(look: &impl Look, at_ms: i64, chat: ChatId, message: Seq) -> Result<bool> {
+    look.has(&key(EXPIRY, [at_ms, chat.0, message]))
+}
+
+/// How many messages a thread has, and the last of them.
+pub fn thread_of(look: &impl Look, chat: ChatId, thread: Seq) -> Result<(u32, Seq)> {
+    let mut found = (0, 0);
+    look.walk(&Span::of(key(REPLY, [chat.0, thread])), &mut |key, _| {
+        let ([_, _, message], _) = numbers(key)?;
+        found = (found.0 + 1, message);
+        Ok(go_on(true))
+    })?;
+    Ok(found)
+}
+
+/// How many have given a reaction.
+pub fn reaction_count(look: &impl Look, chat: ChatId, message: Seq, emoji: &str) -> Result<u32> {
+    let mut count = 0;
+    let mut prefix = key_with_text(REACTION, [chat.0, message], emoji);
+    prefix.push(END_OF_EMOJI);
+    look.walk(&Span::of(prefix), &mut |_, _| {
+        count += 1;
+        Ok(go_on(true))
+    })?;
+    Ok(count)
 }
