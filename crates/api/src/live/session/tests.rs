@@ -56,7 +56,6 @@ async fn world_with(options: Options, held_back: u32) -> World {
     let ids = Arc::new(Ids::new(clock.clone(), Node::FIRST));
     let faults = Faults {
         reorder: held_back,
-        seed: 1,
         ..Faults::default()
     };
     let bus = Arc::new(Flaky::new(Arc::new(MemoryBus::new()), faults));
