@@ -55,7 +55,8 @@ async function invite(page) {
   await id(page, 'invite-new').click();
   await id(page, 'invite-make').click();
   const link = await id(page, 'invite').first().getAttribute('data-link');
-  await id(page, 'info-close').click();
+  await page.keyboard.press('Escape');
+  await id(page, 'composer-input').waitFor();
   return link;
 }
 
@@ -200,4 +201,50 @@ test('somebody who is mentioned in a group is told so, also by a mention of ever
   await chat(ivy, 'Mentions').click();
   await wait(message(ivy, '@givy').locator('.mention.me'));
   await wait(chat(ivy, 'Mentions').getByTestId('mention'), { state: 'detached' });
+});
+
+test('messages are pinned, forwarded, put off and hidden, and a thread is a page on a phone', async () => {
+  const jon = await person('gjon', 'Jon', PHONE);
+  const kim = await person('gkim', 'Kim');
+  await join(kim, await group(jon, 'Verbs'));
+  await say(jon, 'to be kept');
+  await say(jon, 'to be hidden');
+  await shows(kim, 2);
+
+  await choose(jon, 'to be kept', 'pin');
+  await wait(id(kim, 'pinned').filter({ hasText: 'to be kept' }));
+  await choose(jon, 'to be hidden', 'hide');
+  await shows(jon, 1);
+  await shows(kim, 2);
+
+  // Long messages above, so that the pinned one must be gone to.
+  for (let n = 0; n < 40; n += 1) await say(kim, `line ${n}`);
+  await wait(message(jon, 'line 39'));
+  await id(kim, 'pinned').getByRole('button').first().click();
+  await wait(message(kim, 'to be kept'));
+
+  await open(kim, 'gjon');
+  await id(kim, 'composer-input').fill('later');
+  await id(kim, 'schedule').click();
+  await id(kim, 'schedule-choice').first().click();
+  await id(kim, 'scheduled-open').click();
+  await wait(id(kim, 'scheduled-list').filter({ hasText: 'later' }));
+  await kim.keyboard.press('Escape');
+  assert.equal(await id(kim, 'message').count(), 0);
+
+  await chat(kim, 'Verbs').click();
+  await choose(kim, 'line 39', 'forward');
+  await id(kim, 'forward-chat').filter({ hasText: 'Jon' }).click();
+  await id(kim, 'forward-submit').click();
+  await chat(kim, 'Jon').click();
+  await wait(message(kim, 'line 39').filter({ hasText: 'Forwarded from' }));
+
+  await choose(jon, 'line 39', 'thread');
+  await wait(id(jon, 'thread-panel'));
+  assert.equal(await id(jon, 'composer-input').isVisible(), false);
+  await id(jon, 'thread-input').fill('on the phone');
+  await id(jon, 'thread-input').press('Enter');
+  await wait(id(jon, 'thread-panel').getByTestId('message').filter({ hasText: 'on the phone' }));
+  await jon.goBack();
+  await wait(id(jon, 'thread-line').filter({ hasText: 'on the phone' }));
 });
