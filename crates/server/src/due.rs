@@ -24,7 +24,11 @@ pub async fn keep_doing(chats: Arc<Chats>, beat: Duration, stopping: Cancellatio
             Ok(count) if count >= DUE_ROUND_MAX => Duration::ZERO,
             _ => beat,
         };
-        if stopping.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+        if stopping
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_none()
+        {
             return;
         }
     }
@@ -34,7 +38,9 @@ pub async fn keep_doing(chats: Arc<Chats>, beat: Duration, stopping: Cancellatio
 async fn round(chats: &Chats) -> Result<usize, String> {
     match lifecycle::catch(chats.do_due()).await {
         Ok(Ok(count)) => Ok(count),
-        Ok(Err(failure)) => Err(failure.cause_chain().unwrap_or_else(|| failure.words().into())),
+        Ok(Err(failure)) => Err(failure
+            .cause_chain()
+            .unwrap_or_else(|| failure.words().into())),
         Err(panicked) => Err(panicked.to_string()),
     }
 }

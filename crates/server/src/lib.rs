@@ -3,4 +3,5 @@
 pub mod config;
 pub mod config_command;
 pub mod due;
+pub mod harm;
 pub mod wiring;

@@ -8,7 +8,8 @@ use tertulia_kit::lifecycle::{self, StoppedBy};
 use tertulia_kit::telemetry;
 use tertulia_server::config::{self, Config};
 use tertulia_server::config_command::{self, ConfigCommand};
-use tertulia_server::wiring::{self, CrashAt};
+use tertulia_server::harm::Harm;
+use tertulia_server::wiring;
 
 // Many small allocations of many sizes, made on one thread and freed on another.
 #[global_allocator]
@@ -51,12 +52,8 @@ struct Serve {
     /// Sets any key, such as `--set live.heartbeat_ms=20000`. May be repeated.
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
-    /// Aborts the process at a step of a send, for crash tests.
-    #[arg(long, hide = true, requires = "crash_after")]
-    crash_at: Option<CrashAt>,
-    /// How many sends go well before that.
-    #[arg(long, hide = true)]
-    crash_after: Option<u64>,
+    #[command(flatten)]
+    harm: Harm,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -97,8 +94,7 @@ async fn serve(options: Serve) -> anyhow::Result<ExitCode> {
     let mut signals = lifecycle::signals()?;
     let config: Config = config::load(options.config.clone(), options.flags())?.value;
     telemetry::start(&config.log)?;
-    let crash = options.crash_at.zip(options.crash_after);
-    let node = wiring::start(config, crash).await?;
+    let node = wiring::start(config, options.harm).await?;
     println!("Tertulia is ready at http://{}", node.address);
     println!(
         "(started in {} ms; Ctrl+C stops it)",

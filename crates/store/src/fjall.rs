@@ -11,6 +11,7 @@ mod cache;
 mod codec;
 mod disk;
 mod faults;
+mod floor;
 mod health;
 mod index;
 mod journal;
@@ -67,6 +68,8 @@ pub struct Options {
     pub crash_at: Option<CrashPoint>,
     /// How many messages are written before that.
     pub crash_after: u64,
+    /// A promise to be broken on purpose, for tests of tests.
+    pub sabotage: Option<Sabotage>,
 }
 
 impl Default for Options {
@@ -78,6 +81,7 @@ impl Default for Options {
             cache_mib: 64,
             crash_at: None,
             crash_after: 0,
+            sabotage: None,
         }
     }
 }
@@ -91,6 +95,19 @@ pub enum CrashPoint {
     AfterCommitBeforeAck,
     /// The writers know and nobody else does.
     AfterAckBeforePublish,
+}
+
+/// A promise that the store breaks on purpose, to show that its tests would see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// What somebody missed is told without one of the events.
+    DropEvent,
+    /// Send keys are not looked up.
+    ForgetIdempotency,
+    /// Every 20th commit gives the seq of the event before once more.
+    ReuseSeq,
+    /// A commit is not synced before it is answered.
+    AckBeforeSync,
 }
 
 /// The store.
@@ -129,7 +146,10 @@ impl ChatLog {
         committed: Arc<dyn Committed>,
         clock: SharedClock,
     ) -> Result<Arc<ChatLog>> {
-        let shared = Arc::new(Shared::open(folder, options.cache_mib, clock)?);
+        let shared = Arc::new(Shared {
+            sabotage: options.sabotage,
+            ..Shared::open(folder, options.cache_mib, clock)?
+        });
         let (queue, requests) = sync_channel(options.commit_queue_max.max(1));
         let (told, untold) = sync_channel(UNTOLD_BATCHES_MAX);
         let queue_bytes_max = options.commit_bytes_max.saturating_mul(QUEUE_BATCHES_MAX);

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use buffa_types::google::protobuf::Value;
@@ -15,7 +16,6 @@ use connectrpc::{ConnectError, ErrorCode};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
-use rand::Rng as _;
 use tertulia_kit::error::{Failure, Kind};
 use tertulia_kit::lifecycle;
 use tertulia_kit::telemetry::{Context, RequestId};
@@ -100,6 +100,8 @@ const CATCH_UP_WEIGHT: u32 = 5;
 const WARM_WEIGHT: u32 = 5;
 const RENEW_WEIGHT: u32 = 2;
 
+/// How long a sabotaged session waits at most for something to lose.
+const SABOTAGE_WINDOW_MAX: Duration = Duration::from_millis(200);
 /// How long the last words may take.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -116,9 +118,7 @@ pub async fn run<W: Wire>(live: Arc<Live>, mut wire: W, place: Place) {
     };
     if let End::Close(close, words) = end {
         let after_ms = match close {
-            close::DRAINING => {
-                rand::rng().random_range(0..=live.options.drain_spread.as_millis() as u32)
-            }
+            close::DRAINING => live.options.drain_spread.mul_f64(live.spread()).as_millis() as u32,
             _ => 0,
         };
         let goodbye = wire::Goodbye {
@@ -143,6 +143,7 @@ pub async fn run<W: Wire>(live: Arc<Live>, mut wire: W, place: Place) {
 async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Session, End> {
     let stopping = live.lifecycle.told(lifecycle::Kind::Connection);
     let hello = tokio::select! {
+        biased;
         hello = timeout(live.options.hello_timeout, hello(wire)) => {
             hello.map_err(|_| close(close::HELLO_TIMEOUT))??
         }
@@ -171,6 +172,9 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Session, End> 
         beat_at: Instant::now(),
     };
     session.answered(&missed);
+    if live.skip_catch_up_buffer.load(Ordering::Relaxed) {
+        session.lose_what_came().await.map_err(unserved)?;
+    }
     session.beat_at = Instant::now() + session.first_beat();
     let welcome = wire::Welcome {
         session_id: RequestId::random().as_str().to_owned(),
@@ -260,16 +264,19 @@ impl Session {
         loop {
             let room = self.calls.len() < self.live.options.calls_in_flight_max;
             tokio::select! {
-                () = self.attached.queue().ready() => self.deliver(wire).await?,
-                Some(reply) = self.calls.next(), if !self.calls.is_empty() => {
-                    self.reply(wire, reply).await?;
-                }
-                heard = wire.recv(), if room => self.hear(wire, heard).await?,
-                () = &mut alarm => self.on_alarm(wire).await?,
+                // What is rare or bounded comes before what a busy peer could keep ready for ever; the
+                // runtime's budget for one poll sees to it that the last is reached.
+                biased;
                 () = stopping.cancelled() => {
                     self.finish_calls(wire).await?;
                     return Err(close(close::DRAINING));
                 }
+                () = &mut alarm => self.on_alarm(wire).await?,
+                Some(reply) = self.calls.next(), if !self.calls.is_empty() => {
+                    self.reply(wire, reply).await?;
+                }
+                heard = wire.recv(), if room => self.hear(wire, heard).await?,
+                () = self.attached.queue().ready() => self.deliver(wire).await?,
             }
             let next = self.next_alarm();
             if alarm.deadline() != next {
@@ -350,6 +357,7 @@ impl Session {
             }
             Inbound::Alive(_) => Ok(()),
             Inbound::CatchUp(request) => {
+                self.still_holds()?;
                 self.charge(CATCH_UP_WEIGHT)?;
                 self.queue().catch_up();
                 let missed = self.live.chats.missed(&self.caller, &request.cursor);
@@ -406,9 +414,7 @@ impl Session {
     }
 
     async fn on_alarm<W: Wire>(&mut self, wire: &mut W) -> Result<(), End> {
-        if self.caller.expires_at_ms <= self.live.clock.now_ms() {
-            return Err(close(close::TOKEN_EXPIRED));
-        }
+        self.still_holds()?;
         let now = Instant::now();
         if now < self.beat_at {
             return Ok(());
@@ -477,6 +483,28 @@ impl Session {
         }
     }
 
+    /// Sabotage: forgets what came since the logs were read, and that anything did.
+    async fn lose_what_came(&mut self) -> Result<(), Failure> {
+        let window = SABOTAGE_WINDOW_MAX.mul_f64(self.live.spread());
+        tokio::time::sleep(window).await;
+        self.position = self
+            .live
+            .chats
+            .beat(&self.caller, self.position)
+            .await?
+            .position;
+        drop(self.queue().take());
+        Ok(())
+    }
+
+    /// The word that the login ended comes over the bus, which may lose it; so it is asked for as well.
+    fn still_holds(&self) -> Result<(), End> {
+        self.live
+            .gate()
+            .still_holds(&self.caller)
+            .map_err(|f| refused(&f))
+    }
+
     fn charge(&self, weight: u32) -> Result<(), End> {
         let charged = self.live.gate().charge_login(&self.caller, weight);
         charged.map_err(|_| close(close::RATE_LIMITED))
@@ -507,7 +535,7 @@ impl Session {
         self.live
             .options
             .heartbeat
-            .mul_f64(rand::rng().random_range(0.5..1.0))
+            .mul_f64(0.5 + self.live.spread() / 2.0)
     }
 
     fn next_alarm(&self) -> Instant {

@@ -372,7 +372,7 @@ impl App {
 pub fn text(event: &Event) -> &str {
     match &event.body {
         Some(Body::Message(message)) => &message.text,
-        None => "(something that this version can not show)",
+        _ => "(something that this version can not show)",
     }
 }
 

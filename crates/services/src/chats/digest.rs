@@ -5,6 +5,8 @@
 //! number of its body's field in the contract and its actor. Numbers are 8 bytes, big-endian. A digest is the
 //! first 16 bytes of SHA-256 over the leaves of its events in their order.
 
+use std::ops::RangeInclusive;
+
 use sha2::{Digest as _, Sha256};
 use tertulia_kit::error::Result;
 
@@ -20,6 +22,8 @@ const PART_MAX: Seq = 10_000;
 const BLOCK: usize = 500;
 /// How many events are read at once.
 const READ_AT_ONCE: usize = 500;
+/// How often a part is read that changes meanwhile.
+const TRIES_MAX: u32 = 3;
 
 /// A part of a log in short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +36,9 @@ pub struct Digest {
     pub digest: [u8; 16],
 }
 
-/// Digests of a part of a log as a user sees it, and the head that they are true for.
+/// Digests of a part of a log as a user sees it, and the head that they are true for. When the part changes
+/// under the reading too often, they may be of different heads: whoever compares then reads too much again and
+/// never too little.
 pub async fn of_part(
     store: &dyn ChatStore,
     user: UserId,
@@ -46,10 +52,34 @@ pub async fn of_part(
         return Err(errors::invalid_field("to_seq", "int64.lte", problem));
     }
     let block = if block == 0 { BLOCK } else { block };
+    let mut tries = 0;
+    loop {
+        let (digests, heads) = read_part(store, user, chat, (from, to), block).await?;
+        tries += 1;
+        let is_of_one_head = *heads.start() == *heads.end() || {
+            let changes = store.changes(chat, from..=to, *heads.start(), 1).await?;
+            changes.events.is_empty()
+        };
+        if is_of_one_head || tries == TRIES_MAX {
+            return Ok((digests, *heads.end()));
+        }
+    }
+}
+
+/// Digests of a part, and the heads at the first look and at the last.
+async fn read_part(
+    store: &dyn ChatStore,
+    user: UserId,
+    chat: ChatId,
+    (from, to): (Seq, Seq),
+    block: usize,
+) -> Result<(Vec<Digest>, RangeInclusive<Seq>)> {
     let (mut digests, mut open, mut after) = (Vec::new(), Block::default(), from - 1);
+    let mut first_head = None;
     loop {
         let page = store.events_after(chat, after, READ_AT_ONCE).await?;
         let head = page.head;
+        let first_head = *first_head.get_or_insert(head);
         let events = shown::events(store, user, chat, page.events).await?;
         let is_last = events.last().is_none_or(|last| last.event.seq >= to);
         for shown in events.iter().filter(|shown| shown.event.seq <= to) {
@@ -61,7 +91,7 @@ pub async fn of_part(
         }
         if is_last {
             digests.extend(open.close());
-            return Ok((digests, head));
+            return Ok((digests, first_head..=head));
         }
     }
 }

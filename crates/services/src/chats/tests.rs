@@ -1,1 +1,11 @@
+//! The rules of chats as its members meet them, on the store in memory.
 
+mod bench;
+mod chats;
+mod clockwork;
+mod digest;
+mod marks;
+mod members;
+mod messages;
+mod missed;
+mod roles;

@@ -22,7 +22,7 @@ use super::disk::corrupt;
 use super::reader::{Reader, Row};
 use super::shared::Shared;
 use super::view::Seen;
-use super::{ChatLog, INLINE_ROWS_MAX, index};
+use super::{ChatLog, INLINE_ROWS_MAX, Sabotage, index};
 
 /// How many rows a standing takes.
 const STANDING_ROWS: usize = 4;
@@ -249,6 +249,9 @@ impl ChatStore for ChatLog {
                     return Ok(None);
                 }
             }
+            if shared.sabotage == Some(Sabotage::DropEvent) && all.len() > 2 {
+                all.remove(all.len() / 2);
+            }
             Ok(Some(all))
         })
         .await
@@ -331,10 +334,21 @@ impl ChatStore for ChatLog {
 
     async fn due(&self, now_ms: i64, limit: usize) -> Result<Due> {
         self.read(limit.saturating_mul(2), move |shared| {
+            // Before the reader: whatever is put later makes these looks void.
+            let (ends, sends) = (shared.ends.look(), shared.sends.look());
             let reader = shared.disk.reader();
+            let expired = index::expired_between(&reader, (ends.from_ms, now_ms), limit)?;
+            let scheduled = index::scheduled_between(&reader, (sends.from_ms, now_ms), limit)?;
+            if limit > 0 {
+                let first = |at_ms: Option<i64>| at_ms.unwrap_or(now_ms);
+                shared.ends.raise(ends, first(expired.first().map(|e| e.0)));
+                shared
+                    .sends
+                    .raise(sends, first(scheduled.first().map(|s| s.0)));
+            }
             Ok(Due {
-                expired: index::expired_until(&reader, now_ms, limit)?,
-                scheduled: index::scheduled_until(&reader, now_ms, limit)?,
+                expired: expired.into_iter().map(|(_, message)| message).collect(),
+                scheduled: scheduled.into_iter().map(|(_, id)| id).collect(),
             })
         })
         .await

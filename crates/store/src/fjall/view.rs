@@ -8,11 +8,11 @@ use tertulia_services::chats::decide::{Call, ReactionKey, Used, View};
 use tertulia_services::chats::{Chat, Event, Invite, Membership, Pair, Scheduled, SendKey, Seq};
 use tertulia_services::ids::{ChatId, ScheduledId, UserId};
 
-use super::Shared;
 use super::codec;
 use super::index::{self, Look};
 use super::reader::Reader;
 use super::round::Round;
+use super::{Sabotage, Shared};
 
 /// The large rows, and where the small ones are looked up.
 pub trait Rows {
@@ -36,7 +36,14 @@ pub struct Ahead<'a> {
 
 impl Rows for Ahead<'_> {
     fn chat(&mut self, id: ChatId) -> Result<Option<Chat>> {
-        self.round.chat(self.shared, id)
+        let mut chat = self.round.chat(self.shared, id)?;
+        if self.shared.sabotage == Some(Sabotage::ReuseSeq)
+            && self.round.position.is_multiple_of(20)
+            && let Some(chat) = &mut chat
+        {
+            chat.head = (chat.head - 1).max(0);
+        }
+        Ok(chat)
     }
 
     fn membership(&mut self, chat: ChatId, user: UserId) -> Result<Option<Membership>> {
@@ -51,6 +58,9 @@ impl Rows for Ahead<'_> {
     }
 
     fn used(&mut self, user: UserId, key: &SendKey) -> Result<Option<Used>> {
+        if self.shared.sabotage == Some(Sabotage::ForgetIdempotency) {
+            return Ok(None);
+        }
         self.round.used(self.shared, user, key)
     }
 

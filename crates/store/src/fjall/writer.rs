@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
-use ::fjall::Keyspace;
+use ::fjall::{Keyspace, PersistMode};
 use tertulia_kit::error::{Failure, Result};
 use tertulia_services::chats::decide::decide;
 use tertulia_services::chats::{Act, Command, Done, Fact};
@@ -22,7 +22,7 @@ use super::disk::unavailable;
 use super::reader::Reader;
 use super::round::Round;
 use super::view::{Ahead, Seen};
-use super::{CrashPoint, Options, Shared};
+use super::{CrashPoint, Options, Sabotage, Shared};
 
 /// How long the last answers have to leave the process before an asked-for crash after them.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
@@ -240,7 +240,10 @@ impl Writer {
 
     fn commit(&mut self, round: &Round, keys: &Keyspace) -> Result<()> {
         self.shared.faults.before_commit()?;
-        let batch = round.batch(&self.shared, keys, &mut self.row);
+        let mut batch = round.batch(&self.shared, keys, &mut self.row);
+        if self.shared.sabotage == Some(Sabotage::AckBeforeSync) {
+            batch = batch.durability(Some(PersistMode::Buffer));
+        }
         batch.commit().map_err(unavailable)
     }
 

@@ -232,6 +232,8 @@ pub async fn no_change_is_missed_while_others_write(place: &dyn Place) {
                 let is_last = *finished.borrow();
                 let all = 1..=MESSAGES;
                 let page = store.changes(chat, all, true_at, limit).await.unwrap();
+                let goes_on = page.through > true_at || !page.more;
+                assert!(goes_on, "asking again would not end");
                 for event in page.events {
                     let seq = event.seq as usize;
                     held[seq - 1] = event;

@@ -61,6 +61,12 @@ pub async fn a_group_is_heard_by_who_is_in_it_after_the_commit(place: &dyn Place
     // Three logs of those who came, of two who went, and the two who were there from the start.
     let facts = bench.listener.wait_for(6 + 6).await;
     assert_eq!(facts.len(), 6 + 6);
+    // What a command came to is told in its order.
+    let own = facts[1..3].iter().map(|fact| match fact {
+        Fact::UserEvent(event) => event.user,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(own.collect::<Vec<_>>(), [BEN, ANA]);
     assert_eq!(heard(&facts, group), expected);
     let audience = bench.store().audience(group).await.unwrap();
     assert_eq!(audience, Some(members_of(&[BEN, DORA])));

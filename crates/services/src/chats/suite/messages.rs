@@ -364,7 +364,7 @@ pub async fn reactions_are_counted_by_kind_and_named_by_user(place: &dyn Place) 
     let counts = said(&event).reactions.iter();
     let counts: Vec<_> = counts.map(|c| (c.emoji.as_str(), c.count)).collect();
     assert_eq!(counts, [("🎉", 2), ("❤️", 1), ("👍", 1)]);
-    let mut given = vec![("🎉", ANA), ("🎉", BEN), ("❤️", ANA), ("👍", CLEO)];
+    let mut given = [("🎉", ANA), ("🎉", BEN), ("❤️", ANA), ("👍", CLEO)];
     given.sort_unstable();
     for limit in [1, 3, 4, 9] {
         let found = bench.store().reactions(group, 2, limit).await.unwrap();

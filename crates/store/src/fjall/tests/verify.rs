@@ -4,8 +4,7 @@ use ::fjall::{Keyspace, Readable as _};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
-use tertulia_services::chats::{Draft, Forward, ForwardedCopy, Invite, Role, Scheduled};
-use tertulia_services::ids::ScheduledId;
+use tertulia_services::chats::{Draft, Forward, ForwardedCopy, Invite, Role};
 
 use super::super::codec;
 use super::*;
