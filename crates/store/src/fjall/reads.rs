@@ -211,12 +211,12 @@ impl ChatStore for ChatLog {
         let recent = self.shared.recent.lock().since(user, since.0, &others);
         let moved = match recent {
             Some(ids) => {
+                let count = ids.len();
                 let read = move |shared: &Shared| {
                     let rows = ids.iter().map(|id| shared.known_row(*id));
                     shared.moved(user, rows.collect::<Result<_>>()?, since.0, position)
                 };
-                // Their rows are mostly in the cache.
-                self.read(others.len() / 8, read).await?
+                self.read(count, read).await?
             }
             None => {
                 let read = move |shared: &Shared| {
