@@ -30,6 +30,10 @@ pub struct Round {
     pub audiences: HashMap<ChatId, Arc<[UserId]>>,
     /// Who is in other chats than before that are not direct ones.
     pub in_or_out: Vec<UserId>,
+    /// When the first of its messages ends that are to end.
+    pub ends_from_ms: Option<i64>,
+    /// When the first of its scheduled messages is to be sent.
+    pub sends_from_ms: Option<i64>,
     /// What will be told, in the order of the decisions.
     pub facts: Vec<Fact>,
     /// With the positions of their commits.
@@ -76,6 +80,8 @@ impl Round {
             own_heads: HashMap::new(),
             audiences: HashMap::new(),
             in_or_out: Vec::new(),
+            ends_from_ms: None,
+            sends_from_ms: None,
             facts: Vec::with_capacity(commands),
             events: HashMap::with_capacity(commands),
             own_events: Vec::new(),
@@ -242,11 +248,19 @@ impl Round {
                 chat,
                 message,
                 on,
-            } => index::put_expiry(index, at_ms, chat, message, on),
+            } => {
+                if on {
+                    put_first(&mut self.ends_from_ms, at_ms);
+                }
+                index::put_expiry(index, at_ms, chat, message, on);
+            }
             Write::Hidden(user, chat, message) => index::put_hidden(index, user, chat, message),
             Write::Invite(invite) => index::put_invite(index, &invite),
             Write::InviteGone(chat, code) => index::drop_invite(index, chat, &code),
-            Write::Scheduled(scheduled) => index::put_scheduled(index, &scheduled),
+            Write::Scheduled(scheduled) => {
+                put_first(&mut self.sends_from_ms, scheduled.send_at_ms);
+                index::put_scheduled(index, &scheduled);
+            }
             Write::ScheduledGone(scheduled) => index::drop_scheduled(index, &scheduled),
             // These are told, and taken in beside that.
             Write::Append(_) | Write::Own(_) | Write::Receipt(..) | Write::Membership(..) => {}
@@ -423,6 +437,10 @@ impl Round {
         batch.insert(&disk.meta, META_POSITION, self.position.to_be_bytes());
         batch
     }
+}
+
+fn put_first(first: &mut Option<i64>, at_ms: i64) {
+    *first = Some(first.map_or(at_ms, |first| first.min(at_ms)));
 }
 
 /// Rows in the order of their keys: neighbours find their place in the engine's tables for less.
