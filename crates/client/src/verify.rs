@@ -76,7 +76,7 @@ mod tests {
         let pin = [b"e", &number(3)[..], &number(10), &number(7)].concat();
         for (body, bytes) in [
             (said("hello").into(), message),
-            (Body::Pinned(Box::new(Pin::default())), pin),
+            (Body::Pinned(Box::<Pin>::default()), pin),
         ] {
             let expected = Sha256::digest(Sha256::digest(bytes));
             assert_eq!(of(body), expected[..16]);

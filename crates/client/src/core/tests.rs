@@ -506,9 +506,10 @@ fn a_hole_that_is_too_large_becomes_history() {
 fn chat_with_last(head: i64, text: &str) -> Chat {
     let message = Message {
         text: text.into(),
+        changed_seq: head,
         ..Default::default()
     };
-    let last_event = Event {
+    let last_message = Event {
         chat_id: 1,
         seq: head,
         body: message.into(),
@@ -518,7 +519,7 @@ fn chat_with_last(head: i64, text: &str) -> Chat {
         chat_id: 1,
         member_ids: vec![ME, 9],
         head,
-        last_event: last_event.into(),
+        last_message: last_message.into(),
         ..Default::default()
     }
 }
@@ -527,7 +528,7 @@ fn chat_with_last(head: i64, text: &str) -> Chat {
 fn what_a_call_told_before_the_first_hello_is_forgotten_when_the_server_was_restored_between() {
     let core = core(&Arc::default(), &Arc::default());
     let met = chat_with_last(6, "taken back");
-    core.change(|set| set.chat_met(met, 1)).unwrap();
+    core.change(|set| set.met(met, 1, false)).unwrap();
     let reset = Reset {
         reason: ResetReason::RESET_REASON_FIRST.into(),
         chats: vec![chat_with_last(5, "true")],
@@ -541,7 +542,7 @@ fn what_a_call_told_before_the_first_hello_is_forgotten_when_the_server_was_rest
     })
     .unwrap();
     let mind = core.mind();
-    let timeline = &mind.known.chats[&1].timeline;
+    let timeline = &mind.known.chats[&1];
     let held: Vec<i64> = timeline
         .shown()
         .chain(timeline.held_back())
@@ -565,10 +566,6 @@ fn a_long_chat_of_which_only_the_last_event_is_told_shows_it() {
     })
     .unwrap();
     let mind = core.mind();
-    let shown: Vec<i64> = mind.known.chats[&1]
-        .timeline
-        .shown()
-        .map(|e| e.seq)
-        .collect();
+    let shown: Vec<i64> = mind.known.chats[&1].shown().map(|e| e.seq).collect();
     assert_eq!(shown, [head]);
 }

@@ -67,6 +67,7 @@ impl Peer {
         #[expect(clippy::disallowed_methods, reason = "a test has no lifecycle")]
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).unwrap();
                 let (accepted, state) = (accepted.clone(), Arc::clone(&serving));
                 tokio::spawn(async move {
                     let mut first = [0; 1];
@@ -408,7 +409,9 @@ impl Session {
 
     /// The next message that is sent.
     pub async fn message(&mut self) -> (u64, SendMessageRequest) {
-        let (call_id, request) = self.call::<SendMessageRequest>("MessagesService/SendMessage").await;
+        let (call_id, request) = self
+            .call::<SendMessageRequest>("MessagesService/SendMessage")
+            .await;
         self.sent = Some(request.clone());
         (call_id, request)
     }

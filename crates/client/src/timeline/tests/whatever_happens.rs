@@ -53,7 +53,7 @@ enum Answer {
         more: bool,
         events: Vec<Event>,
     },
-    Chat(Chat),
+    Chat(Box<Chat>),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -192,7 +192,7 @@ impl World {
                     }
                 }
             }),
-            Question::Chat => Some(Answer::Chat(self.model.chat())),
+            Question::Chat => Some(Answer::Chat(Box::new(self.model.chat()))),
         };
         self.answers.extend(answer);
     }
@@ -215,7 +215,7 @@ impl World {
                 more,
                 events,
             } => self.timeline.changed(stale, through, more, events),
-            Answer::Chat(chat) => self.timeline.meet(chat),
+            Answer::Chat(chat) => self.timeline.meet(*chat),
         }
     }
 
