@@ -6,17 +6,19 @@ use std::sync::atomic::AtomicBool;
 use parking_lot::Mutex;
 use tertulia_client::store::Store as _;
 use tertulia_client::{Change, Client, Connection, Options, State};
+use tertulia_services::chats::Standing;
 use tertulia_services::ids::UserId;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 
 use super::clock::DeviceMachine;
 use super::disk::Disk;
-use super::model::{Model, View, shown_row, view_of};
+use super::model::Model;
 use super::operation::Operation;
 use super::pace::Pace;
 use super::screen::Screen;
 use super::store::Store;
+use super::view::{View, face, shown_face, shown_line};
 use super::wire::{Doors, Way};
 use super::world::World;
 use crate::checker::Outcome;
@@ -111,7 +113,7 @@ impl Device {
             &self.world,
             &self.model,
             &self.store,
-            &self.name,
+            (&self.name, self.user),
             &self.prompt,
         );
         let disk = self.disk.mount();
@@ -183,9 +185,8 @@ impl Device {
         }
     }
 
-    /// Why it does not show all of these chats up to these heads, or is not at rest; nothing when it does and
-    /// is.
-    pub fn unfinished(&self, heads: &[(i64, i64)]) -> Option<String> {
+    /// Why it does not show just these chats up to their heads, or is not at rest; nothing when it does and is.
+    pub fn unfinished(&self, standings: &[Standing]) -> Option<String> {
         let Some(client) = self.client() else {
             return Some("it does not run".into());
         };
@@ -193,17 +194,30 @@ impl Device {
         if connection != Connection::Online {
             return Some(format!("it is {connection:?}"));
         }
-        for &(chat, head) in heads {
-            let shown = client.chat(chat, 1).map(|view| view.events);
-            let Some(events) = shown else {
-                return Some(format!("it does not know chat {chat}"));
+        for standing in standings {
+            let chat = standing.chat.id.0;
+            let Some(view) = client.chat(chat, 1).filter(|view| view.left.is_none()) else {
+                return Some(format!("it does not know that it is in chat {chat}"));
             };
-            let last = events.last().map_or(0, |e| e.seq);
-            if last != head {
-                return Some(format!("it shows chat {chat} up to {last} of {head}"));
+            let (is, shown) = (face(standing), shown_face(&view));
+            if is != shown {
+                return Some(format!("chat {chat} is {is:?} and it shows {shown:?}"));
             }
         }
+        let is_in = |chat: i64| standings.iter().any(|standing| standing.chat.id.0 == chat);
+        let known = client.chats();
+        let mut others = known.iter().filter(|view| !is_in(view.chat.chat_id));
+        if let Some(view) = others.find(|view| view.left.is_none()) {
+            let chat = view.chat.chat_id;
+            return Some(format!("it does not know that it is not in chat {chat}"));
+        }
         (!client.is_settled()).then(|| format!("it has not settled: {:?}", client.outbox()))
+    }
+
+    /// How many events differ from the server's when they are compared by digests.
+    pub async fn differing(&self, chat: i64) -> Option<i64> {
+        let verified = self.client()?.verify(chat).await;
+        verified.ok().map(|verified| verified.healed)
     }
 
     /// Everything that it shows of a chat, when the person scrolls to the top.
@@ -213,7 +227,8 @@ impl Device {
         };
         while matches!(client.older(chat, PAGE).await, Ok(1..)) {}
         let view = client.chat(chat, usize::MAX);
-        view_of(view.iter().flat_map(|v| &v.events).map(shown_row))
+        let events = view.iter().flat_map(|view| &view.events);
+        events.map(shown_line).collect()
     }
 }
 

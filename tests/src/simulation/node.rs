@@ -34,7 +34,7 @@ use super::world::World;
 /// The beat of the product's default.
 pub const HEARTBEAT: Duration = Duration::from_secs(25);
 /// How long a call may take: less than clients ask for, because what they ask for is counted in real time.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a session waits for the logs, as the product's default.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest frame of the product's default.
