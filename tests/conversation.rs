@@ -777,13 +777,21 @@ async fn receipts_are_told_as_far_as_their_member_shares_them() {
     assert_eq!(beat["receipts"], missed["receipts"]);
 
     // In a larger chat they are counted.
-    ann.ok(url, "AddMembers", json!({"chatId": chat, "userIds": [dan.user_id]}))
-        .await;
+    ann.ok(
+        url,
+        "AddMembers",
+        json!({"chatId": chat, "userIds": [dan.user_id]}),
+    )
+    .await;
     let seq = stage.say(&ann, &chat, "and this").await.to_string();
-    bob.ok(url, "MarkRead", json!({"chatId": chat, "seenSeq": seq})).await;
+    bob.ok(url, "MarkRead", json!({"chatId": chat, "seenSeq": seq}))
+        .await;
     let ask = json!({"chatId": chat, "seq": seq});
     let list = ann.ok(url, "ListReceipts", ask).await;
-    assert_eq!((list.get("receipts"), &list["seenCount"]), (None, &json!(1)));
+    assert_eq!(
+        (list.get("receipts"), &list["seenCount"]),
+        (None, &json!(1))
+    );
 }
 
 #[tokio::test]

@@ -308,7 +308,7 @@ fn row(event: &Event) -> Result<Row> {
             key: (message.device_id.clone(), message.client_message_id.clone()),
             text: message.text.clone(),
         }),
-        None => anyhow::bail!("event {} has no body", event.seq),
+        _ => anyhow::bail!("event {} is no message", event.seq),
     }
 }
 

@@ -126,9 +126,23 @@ impl Gate {
         }
     }
 
+    /// How long a request may take from its head to the head of its answer: as long as a call, and as long
+    /// again for its body to come.
+    pub fn request_timeout(&self) -> Duration {
+        self.parts.call_timeout * 2
+    }
+
     /// Verifies an access token.
     pub fn verify(&self, token: &str) -> Result<Caller> {
         self.parts.identity.verify(token)
+    }
+
+    /// Whether a caller that was verified before still is one.
+    ///
+    /// # Errors
+    /// `TOKEN_EXPIRED`, `LOGIN_ENDED`.
+    pub fn still_holds(&self, caller: &Caller) -> Result<()> {
+        self.parts.identity.still_holds(caller)
     }
 
     /// Calls a method for a caller that is known already, as the live session does.
@@ -218,11 +232,9 @@ impl Gate {
 
     fn caller(&self, ctx: &RequestContext) -> Result<Caller> {
         if let Some(caller) = ctx.extensions().get::<Caller>() {
-            // A session was verified when it began; its time can be over since.
-            return match caller.expires_at_ms > self.parts.clock.now_ms() {
-                true => Ok(caller.clone()),
-                false => Err(errors::token_expired()),
-            };
+            // A session was verified when it began; its time or its login can be over since.
+            self.still_holds(caller)?;
+            return Ok(caller.clone());
         }
         let Some(header) = ctx.header(http::header::AUTHORIZATION) else {
             return Err(errors::not_signed_in());

@@ -4,4 +4,5 @@ pub mod config;
 pub mod config_command;
 pub mod due;
 pub mod harm;
+pub mod verify;
 pub mod wiring;

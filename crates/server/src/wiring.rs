@@ -213,7 +213,7 @@ fn watch(health: &Health, log: &Arc<ChatLog>, sqlite: &Sqlite) {
 }
 
 /// Takes the data folder, fresh or of this version.
-fn open_folder(config: &Config) -> anyhow::Result<DataFolder> {
+pub(crate) fn open_folder(config: &Config) -> anyhow::Result<DataFolder> {
     let folder = DataFolder::open(config.data.as_ref())?;
     match folder.format(DATA_FORMAT)? {
         Format::Fresh => folder.set_format(DATA_FORMAT)?,

@@ -1,16 +1,18 @@
 //! The logs of chats and users on fjall, an LSM tree in this process.
 //!
 //! ```text
-//! append ──► queue ──► writer ──► commit and sync ──► caches ──► position ──► answers ──► teller ──► Committed
-//! read ────► caches ─► tables
+//! write ──► queue ──► writer ──► commit and sync ──► caches ──► position ──► answers ──► teller ──► Committed
+//! read ───► caches ─► tables
 //! ```
-//! One thread writes (`writer`), everybody reads. What a read finds was synced before; how far a reader has
-//! got is a position, which moves on when its commit is in the tables and in the caches.
+//! One thread decides and writes (`writer`, `round`), everybody reads (`reads`, `reader`). What a read finds
+//! was synced before; how far a reader has got is a position, which moves on when its commit is in the tables
+//! and in the caches.
 
 mod cache;
 mod codec;
 mod disk;
 mod faults;
+mod floor;
 mod health;
 mod index;
 mod journal;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tertulia_api::live::feed::Told;
+use tertulia_api::live::told::Told;
 use tertulia_kit::bus::{Bus, Sink, Subscription};
 use tokio::sync::watch;
 use tokio::time::Instant;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tertulia_client::Seen;
 use tertulia_client::proto::chats::{self as wire, event::Body};
-use tertulia_services::chats::{Event, EventBody};
+use tertulia_services::chats::{Event, SendKey};
 use tokio::time::Instant;
 
 use crate::checker::{History, Key, Outcome, Row, Send};
@@ -63,9 +63,10 @@ impl Model {
     }
 
     /// A backup took back what was committed since; history goes on from `log` as another one.
-    pub fn restored(&self, epoch: &str, log: &[Arc<Event>], lost: &[Arc<Event>]) {
+    pub fn restored(&self, epoch: &str, log: &[Arc<Event>], lost: impl Iterator<Item = SendKey>) {
         let mut facts = self.facts.lock();
-        facts.taken_back.extend(lost.iter().map(|e| row(e).key));
+        let lost = lost.map(|key| (key.device, key.client_message_id));
+        facts.taken_back.extend(lost);
         drop(facts);
         for event in log {
             self.committed(epoch, event);
@@ -134,14 +135,17 @@ pub fn view_of(rows: impl IntoIterator<Item = Row>) -> View {
 
 /// An event as the store has it.
 pub fn row(event: &Event) -> Row {
-    let EventBody::Message(message) = &event.body;
+    let (key, text) = match event.message() {
+        Some(m) => (
+            (m.key.device.clone(), m.key.client_message_id.clone()),
+            m.text.clone(),
+        ),
+        None => Default::default(),
+    };
     Row {
         seq: event.seq,
-        key: (
-            message.key.device.clone(),
-            message.key.client_message_id.clone(),
-        ),
-        text: message.text.clone(),
+        key,
+        text,
     }
 }
 
@@ -152,7 +156,7 @@ pub fn shown_row(event: &wire::Event) -> Row {
             (m.device_id.clone(), m.client_message_id.clone()),
             m.text.clone(),
         ),
-        None => Default::default(),
+        _ => Default::default(),
     };
     Row {
         seq: event.seq,

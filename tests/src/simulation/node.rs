@@ -17,7 +17,7 @@ use tertulia_client::error::{Error, Refusal};
 use tertulia_kit::id::{Ids, Node as Id};
 use tertulia_kit::lifecycle::{Grace, Kind, Lifecycle};
 use tertulia_services::access::Authorizer;
-use tertulia_services::chats::Chats;
+use tertulia_services::chats::{Chats, Limits};
 use tertulia_services::identity::memory::Memory as People;
 use tertulia_services::identity::{self, Identity, Peppers, SigningKeys};
 use tertulia_services::users::Users;
@@ -35,6 +35,8 @@ use super::world::World;
 pub const HEARTBEAT: Duration = Duration::from_secs(25);
 /// How long a call may take: less than clients ask for, because what they ask for is counted in real time.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a session waits for the logs, as the product's default.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest frame of the product's default.
 const FRAME_BYTES_MAX: usize = 65_536;
 /// The key of this whole world.
@@ -76,15 +78,17 @@ impl Node {
             Peppers::new(SIGNING_SEED.to_vec()),
             ids.clone(),
             clock.clone(),
-            feed,
+            feed.clone(),
         );
         let identity = Arc::new(identity.await.expect("memory can always be opened"));
         let users = Arc::new(Users::new(ground.people.clone(), clock.clone()));
         let chats = Arc::new(Chats::new(
             ground.store.clone(),
             users.clone(),
+            feed,
             ids,
             clock.clone(),
+            Limits::default(),
         ));
         let lifecycle = Lifecycle::new();
         let options = live_options(plan.outbound_frames_max);
@@ -213,6 +217,7 @@ fn live_options(outbound_frames_max: usize) -> Options {
     Options {
         heartbeat: HEARTBEAT,
         hello_timeout: Duration::from_secs(10),
+        read_timeout: READ_TIMEOUT,
         frame_bytes_max: FRAME_BYTES_MAX,
         outbound_frames_max,
         outbound_bytes_max: 1 << 20,

@@ -60,7 +60,7 @@ impl Screen {
     pub fn begin(&self, found: &Snapshot) {
         let tips = found.chats.iter().map(|(chat, known)| {
             let log = (found.epoch.clone(), *chat);
-            (log, known.timeline.tip())
+            (log, known.tip())
         });
         self.shown.lock().last.extend(tips);
     }

@@ -3,22 +3,23 @@
 //!
 //! The logs themselves are the memory adapter's, rebuilt from the journal of committed writes.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod port;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use async_trait::async_trait;
 use parking_lot::Mutex;
 use rand::RngCore as _;
 use tertulia_kit::clock::{Clock, SharedClock};
 use tertulia_kit::error::Result;
 use tertulia_services::chats::memory::Memory;
 use tertulia_services::chats::{
-    Appended, Chat, ChatStore, Committed, Epoch, Event, Fact, Moved, NewMessage, Page, Pair,
-    Position, Receipt, SEND_KEYS_KEPT_MS, Seq, UserEvent,
+    Act, ChatStore as _, Command, Committed, Done, Epoch, Event, Fact, NewMessage, Position,
+    SEND_KEYS_KEPT_MS, Seq,
 };
 use tertulia_services::errors;
-use tertulia_services::ids::{ChatId, MessageId, UserId};
+use tertulia_services::ids::{ChatId, UserId};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
@@ -30,20 +31,6 @@ use super::world::World;
 const OVERLOAD_WAIT_MS: u64 = 200;
 /// How many of the newest writes a restored backup may lack.
 const RESTORE_LOSES_MAX: usize = 12;
-
-/// A write, as the port has them. A new one of the port is a new one here.
-#[derive(Debug, Clone)]
-enum Write {
-    OpenDirect { pair: Pair, id: ChatId, at_ms: i64 },
-    Append(NewMessage),
-}
-
-/// What a write gives.
-#[derive(Debug, Clone)]
-enum Written {
-    Chat(Chat),
-    Appended(Appended),
-}
 
 /// It.
 pub struct Store {
@@ -61,9 +48,9 @@ struct Kept {
     logs: Arc<Memory>,
     /// What the logs tell, until it is fetched.
     tap: Arc<Tap>,
-    /// Every write that was committed, in its order.
-    journal: Vec<Write>,
-    queue: VecDeque<(Write, Option<oneshot::Sender<Result<Written>>>)>,
+    /// Every command that changed something, in the order of the commits.
+    journal: Vec<Command>,
+    queue: VecDeque<(Command, Option<oneshot::Sender<Result<Done>>>)>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -152,7 +139,9 @@ impl Store {
         }
         if self.world.plan.sabotage == Some(Sabotage::ReusesASeq) {
             let mut journal = self.kept.lock().journal.clone();
-            journal.pop();
+            let is_send = |command: &Command| matches!(command.act, Act::Send(_));
+            let last = journal.iter().rposition(is_send);
+            journal.truncate(last.unwrap_or(0));
             let epoch = self.logs().epoch();
             let (logs, tap) = self.replay(epoch, &journal).await;
             tap.0.lock().clear();
@@ -169,36 +158,27 @@ impl Store {
         };
         let loses = self.world.pick(RESTORE_LOSES_MAX.min(journal.len()) + 1);
         let lost = journal.split_off(journal.len() - loses);
-        let lost_keys: BTreeSet<_> = lost
-            .iter()
-            .filter_map(|write| match write {
-                Write::Append(new) => Some((new.sender, new.key.client_message_id.clone())),
-                Write::OpenDirect { .. } => None,
-            })
-            .collect();
-        let was_there = self.everything().await;
-        let lost: Vec<Arc<Event>> = was_there
-            .into_values()
-            .flatten()
-            .filter(|e| lost_keys.contains(&(e.actor, row(e).key.1)))
-            .collect();
+        let lost = lost.into_iter().filter_map(|command| match command.act {
+            Act::Send(new) => Some(new.key),
+            _ => None,
+        });
         let (logs, tap) = self.replay(epoch, &journal).await;
         let facts = std::mem::take(&mut *tap.0.lock());
         let is_there = facts.into_iter().filter_map(|fact| match fact {
             Fact::Event { event, .. } => Some(event),
-            Fact::UserEvent(_) => None,
+            Fact::UserEvent(_) | Fact::Receipt { .. } => None,
         });
         let is_there: Vec<_> = is_there.collect();
-        self.model.restored(&name_of(epoch), &is_there, &lost);
+        self.model.restored(&name_of(epoch), &is_there, lost);
         let mut kept = self.kept.lock();
         (kept.logs, kept.tap, kept.journal) = (logs, tap, journal);
     }
 
-    async fn replay(&self, epoch: Epoch, journal: &[Write]) -> (Arc<Memory>, Arc<Tap>) {
+    async fn replay(&self, epoch: Epoch, journal: &[Command]) -> (Arc<Memory>, Arc<Tap>) {
         let tap = Arc::new(Tap::default());
         let logs = Memory::new(epoch, tap.clone(), Arc::clone(&self.clock));
-        for write in journal {
-            _ = perform(&logs, write.clone()).await;
+        for command in journal {
+            _ = logs.write(command.clone()).await;
         }
         (logs, tap)
     }
@@ -227,10 +207,11 @@ impl Store {
         }
         let epoch = self.epoch_name();
         let mut answers = Vec::with_capacity(batch.len());
-        for (write, answer) in batch {
-            let written = perform(&logs, write.clone()).await;
-            if !tap.0.lock().is_empty() {
-                self.kept.lock().journal.push(write);
+        for (command, answer) in batch {
+            let before = position_of(&logs).await;
+            let written = logs.write(command.clone()).await;
+            if position_of(&logs).await != before {
+                self.kept.lock().journal.push(command);
             }
             // Committed: from here on it is true.
             for fact in tap.0.lock().iter() {
@@ -269,20 +250,20 @@ impl Store {
         true
     }
 
-    async fn write(&self, write: Write) -> Result<Written> {
+    async fn enter(&self, command: Command) -> Result<Done> {
         self.available()?;
         if self.world.fault(self.world.faults().store_overloads) {
             let wait = std::time::Duration::from_millis(OVERLOAD_WAIT_MS);
             return Err(errors::overloaded(wait));
         }
         let (answer, answered) = oneshot::channel();
-        self.queue(write, Some(answer));
+        self.queue(command, Some(answer));
         let gone = |_| errors::store_unavailable("the writer is gone");
         answered.await.map_err(gone)?
     }
 
-    fn queue(&self, write: Write, answer: Option<oneshot::Sender<Result<Written>>>) {
-        self.kept.lock().queue.push_back((write, answer));
+    fn queue(&self, command: Command, answer: Option<oneshot::Sender<Result<Done>>>) {
+        self.kept.lock().queue.push_back((command, answer));
         self.queued.notify_one();
     }
 
@@ -300,22 +281,24 @@ impl Store {
         Ok(self.logs())
     }
 
-    /// Whether a write of this key is waiting or was committed.
-    fn knows_key(&self, new: &NewMessage) -> bool {
+    /// Whether a sending of this key is waiting or was committed.
+    fn knows_key(&self, sender: UserId, new: &NewMessage) -> bool {
         let kept = self.kept.lock();
-        let mut waiting = kept.queue.iter().map(|(write, _)| write);
-        let is_it = |write: &Write| matches!(write, Write::Append(w) if (w.sender, &w.key) == (new.sender, &new.key));
+        let mut waiting = kept.queue.iter().map(|(command, _)| command);
+        let is_it = |command: &Command| match &command.act {
+            Act::Send(other) => (command.actor, &other.key) == (sender, &new.key),
+            _ => false,
+        };
         waiting.any(is_it) || kept.journal.iter().any(is_it)
     }
 
-    /// How many appends to this chat are waiting.
+    /// How many messages for this chat are waiting.
     fn waiting_for(&self, chat: ChatId) -> usize {
         let kept = self.kept.lock();
-        let mut waiting = 0;
-        for (write, _) in &kept.queue {
-            waiting += usize::from(matches!(write, Write::Append(new) if new.chat == chat));
-        }
+        let waiting = kept.queue.iter();
         waiting
+            .filter(|(command, _)| matches!(&command.act, Act::Send(new) if new.chat == chat))
+            .count()
     }
 
     /// All events of all chats.
@@ -325,11 +308,14 @@ impl Store {
             (Arc::clone(&kept.logs), kept.journal.clone())
         };
         let mut all = BTreeMap::new();
-        for write in journal {
-            if let Write::OpenDirect { id, .. } = write {
-                let page = logs.events_after(id, 0, usize::MAX).await;
-                all.insert(id, page.map_or_else(|_| Vec::new(), |page| page.events));
-            }
+        for command in journal {
+            let id = match command.act {
+                Act::OpenDirect { id, .. } => id,
+                Act::Create(new) => new.id,
+                _ => continue,
+            };
+            let page = logs.events_after(id, 0, usize::MAX).await;
+            all.insert(id, page.map_or_else(|_| Vec::new(), |page| page.events));
         }
         all
     }
@@ -358,107 +344,7 @@ fn empty(world: &World, clock: &SharedClock) -> (Arc<Memory>, Arc<Tap>) {
     (Memory::new(epoch, tap.clone(), Arc::clone(clock)), tap)
 }
 
-async fn perform(logs: &Memory, write: Write) -> Result<Written> {
-    match write {
-        Write::OpenDirect { pair, id, at_ms } => {
-            logs.open_direct(pair, id, at_ms).await.map(Written::Chat)
-        }
-        Write::Append(new) => logs.append(new).await.map(Written::Appended),
-    }
-}
-
-fn other_kind() -> tertulia_kit::error::Failure {
-    errors::internal("a write was answered as another one")
-}
-
-#[async_trait]
-impl ChatStore for Store {
-    fn epoch(&self) -> Epoch {
-        self.logs().epoch()
-    }
-
-    async fn open_direct(&self, pair: Pair, id: ChatId, at_ms: i64) -> Result<Chat> {
-        match self.write(Write::OpenDirect { pair, id, at_ms }).await? {
-            Written::Chat(chat) => Ok(chat),
-            Written::Appended(_) => Err(other_kind()),
-        }
-    }
-
-    async fn append(&self, new: NewMessage) -> Result<Appended> {
-        if self.world.plan.sabotage == Some(Sabotage::AcksBeforeCommit)
-            && !self.knows_key(&new)
-            && let Some(chat) = self.logs().chat(new.chat).await?
-        {
-            let receipt = Receipt {
-                seq: chat.head + self.waiting_for(new.chat) as Seq + 1,
-                id: MessageId(new.id.0),
-                at_ms: new.at_ms,
-            };
-            self.queue(Write::Append(new), None);
-            return Ok(Appended::New(receipt));
-        }
-        match self.write(Write::Append(new)).await? {
-            Written::Appended(appended) => Ok(appended),
-            Written::Chat(_) => Err(other_kind()),
-        }
-    }
-
-    async fn chat(&self, id: ChatId) -> Result<Option<Chat>> {
-        self.read().await?.chat(id).await
-    }
-
-    async fn events_after(&self, chat: ChatId, after: Seq, limit: usize) -> Result<Page<Event>> {
-        self.read().await?.events_after(chat, after, limit).await
-    }
-
-    async fn events_before(&self, chat: ChatId, before: Seq, limit: usize) -> Result<Page<Event>> {
-        self.read().await?.events_before(chat, before, limit).await
-    }
-
-    async fn user_events_after(
-        &self,
-        user: UserId,
-        after: Seq,
-        limit: usize,
-    ) -> Result<Page<UserEvent>> {
-        let logs = self.read().await?;
-        logs.user_events_after(user, after, limit).await
-    }
-
-    async fn chats_of(&self, user: UserId) -> Result<Vec<Chat>> {
-        self.read().await?.chats_of(user).await
-    }
-
-    async fn moved_since(&self, user: UserId, since: Position) -> Result<Option<Moved>> {
-        let mut moved = self.read().await?.moved_since(user, since).await?;
-        if let (Some(moved), Some(Sabotage::HidesAHead)) = (&mut moved, self.world.plan.sabotage)
-            && self.world.hits(300)
-        {
-            moved.chats.pop();
-        }
-        Ok(moved)
-    }
-
-    async fn events_since(
-        &self,
-        chats: &[Chat],
-        since: Position,
-        limit: usize,
-    ) -> Result<Option<Vec<Arc<Event>>>> {
-        let logs = self.read().await?;
-        let limit = limit.min(self.world.plan.delta_events_max);
-        let mut events = logs.events_since(chats, since, limit).await?;
-        if let (Some(events), Some(Sabotage::DropsAMissedEvent)) =
-            (&mut events, self.world.plan.sabotage)
-            && events.len() > 1
-            && self.world.hits(300)
-        {
-            events.remove(self.world.pick(events.len()));
-        }
-        Ok(events)
-    }
-
-    async fn position(&self) -> Result<Position> {
-        self.read().await?.position().await
-    }
+async fn position_of(logs: &Memory) -> Position {
+    let position = logs.position().await;
+    position.expect("memory can always be read")
 }

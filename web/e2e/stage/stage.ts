@@ -101,6 +101,7 @@ function people(): void {
 
 function talks(): void {
   const now = Date.now();
+  server.created = now - 4 * 86_400_000;
   let at = now - 3 * 86_400_000;
   server.now = () => (at += 97_000);
   const say = (chat: bigint, who: bigint, text: string, more = {}) => server.say(chat, who, text, more);

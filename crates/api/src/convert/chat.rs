@@ -10,8 +10,8 @@ use super::{count, event, member};
 pub fn chat(from: &Standing) -> wire::Chat {
     let last = from.chat.last_message.as_ref().map(|event| Shown {
         event: event.clone(),
-        hidden: false,
-        mine: Vec::new(),
+        hidden: from.last_hidden,
+        mine: from.last_mine.clone(),
     });
     wire::Chat {
         last_message: last.as_ref().map(event::event).into(),

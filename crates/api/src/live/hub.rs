@@ -383,12 +383,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_disruption_makes_every_session_catch_up() {
-        let faults = Faults {
-            lose: 0,
-            repeat: 0,
-            reorder: 0,
-        };
-        let bus = Arc::new(Flaky::new(Arc::new(Memory::<Told>::new()), faults, 1));
+        let inner = Arc::new(Memory::<Told>::new());
+        let bus = Arc::new(Flaky::new(inner, Faults::default()));
         let hub = Hub::new(bus.clone(), &options());
         let here = [1, 2].map(|user| hub.attach(&caller(user, user)).unwrap());
         // Before the hub listens: that counts, too.

@@ -357,6 +357,7 @@ impl Session {
             }
             Inbound::Alive(_) => Ok(()),
             Inbound::CatchUp(request) => {
+                self.still_holds()?;
                 self.charge(CATCH_UP_WEIGHT)?;
                 self.queue().catch_up();
                 let missed = self.live.chats.missed(&self.caller, &request.cursor);
@@ -413,9 +414,7 @@ impl Session {
     }
 
     async fn on_alarm<W: Wire>(&mut self, wire: &mut W) -> Result<(), End> {
-        if self.caller.expires_at_ms <= self.live.clock.now_ms() {
-            return Err(close(close::TOKEN_EXPIRED));
-        }
+        self.still_holds()?;
         let now = Instant::now();
         if now < self.beat_at {
             return Ok(());
@@ -496,6 +495,14 @@ impl Session {
             .position;
         drop(self.queue().take());
         Ok(())
+    }
+
+    /// The word that the login ended comes over the bus, which may lose it; so it is asked for as well.
+    fn still_holds(&self) -> Result<(), End> {
+        self.live
+            .gate()
+            .still_holds(&self.caller)
+            .map_err(|f| refused(&f))
     }
 
     fn charge(&self, weight: u32) -> Result<(), End> {

@@ -111,23 +111,17 @@ impl Span {
         }
     }
 
-    /// The keys that begin like this, with a number up to `last` behind it.
-    fn up_to(prefix: Vec<u8>, last: i64) -> Span {
-        let mut end = prefix.clone();
-        end.extend_from_slice(&codec::id_key(last));
-        Span {
-            end: next(&end),
-            from: prefix,
-        }
-    }
-
     /// The keys that begin like this, with a number from `first` to `last` behind it.
     fn between(prefix: Vec<u8>, first: i64, last: i64) -> Span {
         let mut from = prefix.clone();
         from.extend_from_slice(&codec::id_key(first));
+        let mut end = prefix;
+        end.extend_from_slice(&codec::id_key(last));
+        let end = next(&end);
         Span {
-            from,
-            ..Span::up_to(prefix, last)
+            // Nothing is between a number and a lower one.
+            from: from.min(end.clone()),
+            end,
         }
     }
 

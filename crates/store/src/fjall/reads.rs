@@ -211,12 +211,12 @@ impl ChatStore for ChatLog {
         let recent = self.shared.recent.lock().since(user, since.0, &others);
         let moved = match recent {
             Some(ids) => {
+                let count = ids.len();
                 let read = move |shared: &Shared| {
                     let rows = ids.iter().map(|id| shared.known_row(*id));
                     shared.moved(user, rows.collect::<Result<_>>()?, since.0, position)
                 };
-                // Their rows are mostly in the cache.
-                self.read(others.len() / 8, read).await?
+                self.read(count, read).await?
             }
             None => {
                 let read = move |shared: &Shared| {
@@ -334,10 +334,21 @@ impl ChatStore for ChatLog {
 
     async fn due(&self, now_ms: i64, limit: usize) -> Result<Due> {
         self.read(limit.saturating_mul(2), move |shared| {
+            // Before the reader: whatever is put later makes these looks void.
+            let (ends, sends) = (shared.ends.look(), shared.sends.look());
             let reader = shared.disk.reader();
+            let expired = index::expired_between(&reader, (ends.from_ms, now_ms), limit)?;
+            let scheduled = index::scheduled_between(&reader, (sends.from_ms, now_ms), limit)?;
+            if limit > 0 {
+                let first = |at_ms: Option<i64>| at_ms.unwrap_or(now_ms);
+                shared.ends.raise(ends, first(expired.first().map(|e| e.0)));
+                shared
+                    .sends
+                    .raise(sends, first(scheduled.first().map(|s| s.0)));
+            }
             Ok(Due {
-                expired: index::expired_until(&reader, now_ms, limit)?,
-                scheduled: index::scheduled_until(&reader, now_ms, limit)?,
+                expired: expired.into_iter().map(|(_, message)| message).collect(),
+                scheduled: scheduled.into_iter().map(|(_, id)| id).collect(),
             })
         })
         .await

@@ -8,7 +8,7 @@ use ::fjall::{Keyspace, OwnedWriteBatch};
 use tertulia_kit::error::Result;
 use tertulia_services::chats::decide::{Used, Write};
 use tertulia_services::chats::{
-    Audience, Chat, ChatKind, Event, Fact, Membership, Receipt, Seq, UserEvent,
+    Audience, Chat, ChatKind, Event, Fact, Membership, Receipt, SendKey, Seq, UserEvent,
 };
 use tertulia_services::ids::{ChatId, UserId};
 
@@ -30,6 +30,10 @@ pub struct Round {
     pub audiences: HashMap<ChatId, Arc<[UserId]>>,
     /// Who is in other chats than before that are not direct ones.
     pub in_or_out: Vec<UserId>,
+    /// When the first of its messages ends that are to end.
+    pub ends_from_ms: Option<i64>,
+    /// When the first of its scheduled messages is to be sent.
+    pub sends_from_ms: Option<i64>,
     /// What will be told, in the order of the decisions.
     pub facts: Vec<Fact>,
     /// With the positions of their commits.
@@ -37,9 +41,18 @@ pub struct Round {
     own_events: Vec<Arc<UserEvent>>,
     used: HashMap<SendHash, Used>,
     index: Changes,
+    /// The key that was asked for last: what a decision uses is what it asked for.
+    asked: Option<Asked>,
     /// The chat that was looked at last and is not of this round, and the commit of its newest receipt: a
     /// decision looks at a chat before it writes it, so that there is no need to look it up again.
     looked_at: Option<(ChatId, u64)>,
+}
+
+/// A send key of a user, and what it is in short.
+struct Asked {
+    user: UserId,
+    key: SendKey,
+    hash: SendHash,
 }
 
 /// What becomes a fact.
@@ -67,11 +80,14 @@ impl Round {
             own_heads: HashMap::new(),
             audiences: HashMap::new(),
             in_or_out: Vec::new(),
+            ends_from_ms: None,
+            sends_from_ms: None,
             facts: Vec::with_capacity(commands),
             events: HashMap::with_capacity(commands),
             own_events: Vec::new(),
             used: HashMap::with_capacity(commands),
             index: Changes::new(),
+            asked: None,
             looked_at: None,
         }
     }
@@ -113,9 +129,26 @@ impl Round {
         event.map(|(_, event)| Arc::clone(event))
     }
 
-    /// What a key was used for in this round.
-    pub fn used(&self, hash: &SendHash) -> Option<&Used> {
-        self.used.get(hash)
+    /// What a key was used for.
+    pub fn used(&mut self, shared: &Shared, user: UserId, key: &SendKey) -> Result<Option<Used>> {
+        let hash = codec::send_hash(user, key);
+        match &mut self.asked {
+            None => {
+                let key = key.clone();
+                self.asked = Some(Asked { user, key, hash });
+            }
+            Some(asked) => {
+                asked.user = user;
+                asked.key.device.clone_from(&key.device);
+                let id = &key.client_message_id;
+                asked.key.client_message_id.clone_from(id);
+                asked.hash = hash;
+            }
+        }
+        match self.used.get(&hash) {
+            Some(used) => Ok(Some(used.clone())),
+            None => shared.send_keys.find(&hash),
+        }
     }
 
     /// Where a user's own log ends if something was added in this round.
@@ -180,7 +213,11 @@ impl Round {
             Write::Chat(chat) => self.put_chat(shared, chat)?,
             Write::Rewrite(event) => self.rewrite(reader, event)?,
             Write::Used(user, key, used) => {
-                self.used.insert(codec::send_hash(user, &key), used);
+                let hash = match &self.asked {
+                    Some(asked) if asked.user == user && asked.key == key => asked.hash,
+                    _ => codec::send_hash(user, &key),
+                };
+                self.used.insert(hash, used);
             }
             Write::Pair(pair, chat) => index::put_direct(index, pair, chat),
             Write::Ban(chat, user, on) => index::put_ban(index, chat, user, on),
@@ -211,11 +248,19 @@ impl Round {
                 chat,
                 message,
                 on,
-            } => index::put_expiry(index, at_ms, chat, message, on),
+            } => {
+                if on {
+                    put_first(&mut self.ends_from_ms, at_ms);
+                }
+                index::put_expiry(index, at_ms, chat, message, on);
+            }
             Write::Hidden(user, chat, message) => index::put_hidden(index, user, chat, message),
             Write::Invite(invite) => index::put_invite(index, &invite),
             Write::InviteGone(chat, code) => index::drop_invite(index, chat, &code),
-            Write::Scheduled(scheduled) => index::put_scheduled(index, &scheduled),
+            Write::Scheduled(scheduled) => {
+                put_first(&mut self.sends_from_ms, scheduled.send_at_ms);
+                index::put_scheduled(index, &scheduled);
+            }
             Write::ScheduledGone(scheduled) => index::drop_scheduled(index, &scheduled),
             // These are told, and taken in beside that.
             Write::Append(_) | Write::Own(_) | Write::Receipt(..) | Write::Membership(..) => {}
@@ -352,19 +397,19 @@ impl Round {
             + self.index.len()
             + 1;
         let mut batch = disk.batch(rows);
-        for ((chat, seq), (position, event)) in &self.events {
+        for ((chat, seq), (position, event)) in by_key(&self.events) {
             codec::write_event(row, *position, event);
             batch.insert(&disk.events, codec::two_key(chat.0, *seq), &row[..]);
         }
-        for (hash, used) in &self.used {
+        for (hash, used) in by_key(&self.used) {
             codec::write_used(row, used);
             batch.insert(keys, *hash, &row[..]);
         }
-        for (id, chat) in &self.chats {
+        for (id, chat) in by_key(&self.chats) {
             codec::write_chat(row, &chat.chat, chat.moved_at, chat.marked_at);
             batch.insert(&disk.chats, codec::id_key(id.0), &row[..]);
         }
-        for ((chat, user), membership) in &self.memberships {
+        for ((chat, user), membership) in by_key(&self.memberships) {
             let key = codec::two_key(chat.0, user.0);
             match membership {
                 None => batch.remove(&disk.memberships, key),
@@ -379,7 +424,7 @@ impl Round {
             let key = codec::two_key(event.user.0, event.seq);
             batch.insert(&disk.user_events, key, &row[..]);
         }
-        for (user, head) in &self.own_heads {
+        for (user, head) in by_key(&self.own_heads) {
             codec::write_value(row, *head);
             batch.insert(&disk.user_heads, codec::id_key(user.0), &row[..]);
         }
@@ -392,4 +437,15 @@ impl Round {
         batch.insert(&disk.meta, META_POSITION, self.position.to_be_bytes());
         batch
     }
+}
+
+fn put_first(first: &mut Option<i64>, at_ms: i64) {
+    *first = Some(first.map_or(at_ms, |first| first.min(at_ms)));
+}
+
+/// Rows in the order of their keys: neighbours find their place in the engine's tables for less.
+fn by_key<K: Ord, V>(rows: &HashMap<K, V>) -> Vec<(&K, &V)> {
+    let mut rows: Vec<_> = rows.iter().collect();
+    rows.sort_unstable_by_key(|(key, _)| *key);
+    rows
 }

@@ -18,6 +18,7 @@ use super::cache::{Cache, Weight};
 use super::codec::Corrupt;
 use super::disk::{Disk, corrupt};
 use super::faults::Faults;
+use super::floor::Floor;
 use super::health::Health;
 use super::index;
 use super::reader::Row;
@@ -44,6 +45,10 @@ pub struct Shared {
     pub others_of: Cache<UserId, Arc<[ChatId]>>,
     /// Guards who moved lately; it is never behind the position.
     pub recent: Mutex<Recent>,
+    /// From when on messages end.
+    pub ends: Floor,
+    /// From when on messages are to be sent.
+    pub sends: Floor,
     /// What waits for the writer.
     pub queued_bytes: AtomicUsize,
     pub health: Health,
@@ -89,6 +94,8 @@ impl Shared {
             members: Cache::of(sixteenth / 2, 512),
             others_of: Cache::of(sixteenth / 2, 128),
             recent: Mutex::new(Recent::after(position, RECENT_MOVES_MAX)),
+            ends: Floor::default(),
+            sends: Floor::default(),
             queued_bytes: AtomicUsize::new(0),
             health: Health::default(),
             faults: Faults::default(),
@@ -181,6 +188,12 @@ impl Shared {
         for user in round.in_or_out {
             self.others_of.forget(user);
         }
+        if let Some(at_ms) = round.ends_from_ms {
+            self.ends.put(at_ms);
+        }
+        if let Some(at_ms) = round.sends_from_ms {
+            self.sends.put(at_ms);
+        }
         self.visible.store(round.position, Ordering::Release);
         round.facts
     }
@@ -192,6 +205,8 @@ impl Shared {
         self.user_heads.clear();
         self.members.clear();
         self.others_of.clear();
+        self.ends.forget();
+        self.sends.forget();
         *self.recent.lock() = Recent::after(position, RECENT_MOVES_MAX);
         self.visible.fetch_max(position, Ordering::Release);
     }

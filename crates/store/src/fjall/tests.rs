@@ -9,9 +9,9 @@ use tempfile::TempDir;
 use tertulia_kit::clock::ManualClock;
 use tertulia_services::chats::{
     Act, Audience, ChatKind, ChatStore as _, Limits, Mentions, Moved, NewChat, NewMessage, Pair,
-    SendKey, Sent,
+    Scheduled, SendKey, Sent,
 };
-use tertulia_services::ids::{ChatId, MessageId, UserId};
+use tertulia_services::ids::{ChatId, MessageId, ScheduledId, UserId};
 
 use super::recent::Recent;
 use super::*;
@@ -440,4 +440,42 @@ async fn the_members_of_a_group_are_one_list_until_they_are_others() {
     };
     bench.log.write(command(2, remove)).await.unwrap();
     assert_eq!(*audience().await, [1, 3].map(UserId));
+}
+
+#[tokio::test]
+async fn what_is_due_earlier_is_found_after_looking_later() {
+    let bench = Bench::new(Options::default()).await;
+    let chat = bench.chat(2).await;
+    let schedule = async |n: i64, send_at_ms| {
+        let scheduled = Scheduled {
+            id: ScheduledId(n),
+            user: UserId(1),
+            chat,
+            send_at_ms,
+            key: key(n),
+            text: "later".into(),
+            reply_to: None,
+            thread: None,
+            mentions: Mentions::default(),
+        };
+        let schedule = command(0, Act::Schedule(scheduled));
+        bench.log.write(schedule).await.unwrap();
+    };
+    let due = async |now_ms| bench.log.due(now_ms, 10).await.unwrap().scheduled;
+    schedule(1, 100).await;
+    assert_eq!(due(50).await, []);
+    assert_eq!(bench.log.shared.sends.look().from_ms, 50);
+    schedule(2, 20).await;
+    assert_eq!(due(50).await, [ScheduledId(2)]);
+    let scheduled = ScheduledId(2);
+    let id = MessageId(2);
+    let send = command(60, Act::SendScheduled { scheduled, id });
+    bench.log.write(send).await.unwrap();
+    assert_eq!(due(60).await, []);
+    assert_eq!(due(200).await, [ScheduledId(1)]);
+    // What is left is where the next look begins.
+    assert_eq!(due(300).await, [ScheduledId(1)]);
+    assert_eq!(bench.log.shared.sends.look().from_ms, 100);
+    assert_eq!(bench.log.shared.ends.look().from_ms, 300);
+    assert_eq!(due(7).await, []);
 }

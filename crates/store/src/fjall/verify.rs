@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ::fjall::Readable as _;
 use tertulia_kit::error::Result;
 use tertulia_services::errors;
-use tertulia_services::ids::ChatId;
+use tertulia_services::ids::{ChatId, UserId};
 
 use super::disk::corrupt;
 use super::shared::Shared;
@@ -69,7 +69,7 @@ fn verify(shared: &Shared, progress: &dyn Fn(Progress)) -> Result<Report> {
             }
         }
         events.rest(|chat, seq| notes.of_event(chat, seq, "an event of no chat"));
-        members.rest(|chat, user| notes.of_member(chat, user, "a member of no chat"));
+        members.rest(|chat, user| notes.of_member(chat, UserId(user), "a member of no chat"));
         notes.unreadable_rows("events", events.failure());
         notes.unreadable_rows("memberships", members.failure());
     }

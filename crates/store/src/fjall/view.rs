@@ -61,11 +61,7 @@ impl Rows for Ahead<'_> {
         if self.shared.sabotage == Some(Sabotage::ForgetIdempotency) {
             return Ok(None);
         }
-        let hash = codec::send_hash(user, key);
-        match self.round.used(&hash) {
-            Some(used) => Ok(Some(used.clone())),
-            None => self.shared.send_keys.find(&hash),
-        }
+        self.round.used(self.shared, user, key)
     }
 
     fn own_head(&mut self, user: UserId) -> Result<Seq> {

@@ -3,11 +3,25 @@
 import { CallFailed, Reason } from '../api/failure';
 import { words } from '../ui/words';
 import type { Chat } from './log';
-import type { MessageEvents } from './MessageBubble.svelte';
-import type { Choice } from './MessageMenu.svelte';
 import type { Mentions, Message } from './model';
 import type { Talk } from './talk.svelte';
 import type { Item } from './timeline';
+
+/** What a message asks for. */
+export interface MessageEvents {
+  menu(item: Item, at: DOMRect, emoji: boolean): void;
+  reply(item: Item): void;
+  react(item: Item, emoji: string): void;
+  thread(seq: number): void;
+  jump(seq: number): void;
+  edits(item: Item, at: DOMRect): void;
+  who(item: Item, at: DOMRect): void;
+  retry(item: Item): void;
+  discard(clientMessageId: string): void;
+}
+
+/** An entry of its menu. */
+export type Choice = 'reply' | 'thread' | 'copy' | 'edit' | 'pin' | 'forward' | 'seen' | 'hide' | 'remove';
 
 /** A conversation, or a thread of it. */
 export interface Stage {

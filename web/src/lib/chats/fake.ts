@@ -111,6 +111,8 @@ export class FakeServer {
   scheduled = new Map<bigint, Array<MessageInitShape<typeof MessagesService.method.scheduleMessage.input> & { scheduledId: bigint }>>();
   shareSeen = true;
   epoch = 'one';
+  /** When chats are opened, in milliseconds since 1970. */
+  created = 1;
   /** The calls that came, by name. */
   calls: string[] = [];
   /** What the next calls of a method meet; each is used once. With `after` it is done and the answer lost. */
@@ -324,7 +326,7 @@ export class FakeServer {
     const last = chat.log.findLast((entry) => entry.said);
     return {
       chatId: id, kind: chat.kind, memberIds: chat.kind === ChatKind.DIRECT ? [...chat.seats.keys()] : [], head: BigInt(chat.head),
-      createdAtMs: 1n, title: chat.title, topic: chat.topic, avatar: chat.avatar, messageTtlS: BigInt(chat.ttlS), pinnedSeqs: chat.pins.map(BigInt),
+      createdAtMs: BigInt(chat.log[0]?.atMs ?? this.created), title: chat.title, topic: chat.topic, avatar: chat.avatar, messageTtlS: BigInt(chat.ttlS), pinnedSeqs: chat.pins.map(BigInt),
       memberCount: chat.seats.size, membersSeq: BigInt(chat.membersSeq), ...(last && { lastMessage: this.shown(id, last.seq, user) }),
       membership: { role: own.role, joinedAtMs: 1n, read: this.#read(chat, user), settings: { ...own.settings }, ...(own.draft && { draft: own.draft }) },
     };

@@ -6,6 +6,14 @@ import { Role, type Mentions } from './model';
 /** A name after an at sign that does not stand inside a word or an address. */
 export const MENTION = /(?<![\p{L}\p{N}_.@-])@([a-z][a-z0-9._-]{1,31})/giu;
 
+/** Whom one could mention. */
+export interface Candidate {
+  name: string;
+  label: string;
+  /** Missing for everybody of a kind. */
+  id?: UserId;
+}
+
 export const EVERYONE = 'everyone';
 export const ADMINS = 'admins';
 

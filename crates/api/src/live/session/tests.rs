@@ -55,11 +55,10 @@ async fn world_with(options: Options, held_back: u32) -> World {
     let clock: SharedClock = Arc::new(SystemClock::starting_at(0));
     let ids = Arc::new(Ids::new(clock.clone(), Node::FIRST));
     let faults = Faults {
-        lose: 0,
-        repeat: 0,
         reorder: held_back,
+        ..Faults::default()
     };
-    let bus = Arc::new(Flaky::new(Arc::new(MemoryBus::new()), faults, 1));
+    let bus = Arc::new(Flaky::new(Arc::new(MemoryBus::new()), faults));
     let feed = Feed::new(bus.clone());
     let accounts = Arc::new(Accounts::default());
     let identity = Identity::open(

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tertulia_kit::error::Result;
 
-use super::{Plan, View, Write};
+use super::{Plan, ReactionKey, View, Write};
 use crate::chats::command::{Done, MENTIONS_COUNTED_MAX};
 use crate::chats::model::*;
 use crate::chats::roles::Right;
@@ -22,11 +22,42 @@ pub fn standing(view: &mut dyn View, chat: ChatId, user: UserId) -> Result<Optio
         return Ok(None);
     };
     let read = read_state(view, &chat, user, &membership)?;
+    let (last_hidden, last_mine) = last_to(view, &chat, user)?;
     Ok(Some(Standing {
         chat,
         membership,
         read,
+        last_hidden,
+        last_mine,
     }))
+}
+
+/// What a chat's newest message is to somebody: whether they have hidden it, and their reactions to it.
+pub(super) fn last_to(
+    view: &mut dyn View,
+    chat: &Chat,
+    user: UserId,
+) -> Result<(bool, Vec<String>)> {
+    let last = chat.last_message.as_deref();
+    let Some((event, message)) = last.and_then(|event| Some((event, event.message()?))) else {
+        return Ok((false, Vec::new()));
+    };
+    if message.deletion.is_some() {
+        return Ok((false, Vec::new()));
+    }
+    let mut mine = Vec::new();
+    for count in &message.reactions {
+        let key = ReactionKey {
+            chat: chat.id,
+            message: event.seq,
+            emoji: count.emoji.clone(),
+            user,
+        };
+        if view.reacted(&key)? {
+            mine.push(key.emoji);
+        }
+    }
+    Ok((view.hidden(user, chat.id, event.seq)?, mine))
 }
 
 /// How far somebody has read a chat, and what is left.

@@ -2,6 +2,7 @@
 
 use tertulia_kit::error::Result;
 
+use super::marks::last_to;
 use super::{Plan, Used, Write, not_for_direct, standing, usual_role};
 use crate::chats::command::*;
 use crate::chats::model::*;
@@ -20,7 +21,7 @@ impl Plan<'_> {
             self.come_in(&chat, user, Role::Member)?;
         }
         self.keep(chat.clone());
-        Ok(self.new_chat(chat, Role::Member))
+        self.new_chat(chat, Role::Member)
     }
 
     pub(super) fn create(&mut self, new: NewChat) -> Result<Done> {
@@ -67,7 +68,7 @@ impl Plan<'_> {
         self.writes
             .push(Write::Used(self.actor, new.key, Used::Chat(chat.id)));
         self.keep(chat.clone());
-        Ok(self.new_chat(chat, Role::Owner))
+        self.new_chat(chat, Role::Owner)
     }
 
     pub(super) fn change(
@@ -172,7 +173,7 @@ impl Plan<'_> {
             false => Write::Invite(invite),
         });
         self.keep(chat.clone());
-        Ok(self.new_chat(chat, role))
+        self.new_chat(chat, role)
     }
 
     pub(super) fn leave(&mut self, chat: ChatId) -> Result<Done> {
@@ -312,8 +313,8 @@ impl Plan<'_> {
         Ok(Done::Chat(Box::new(standing)))
     }
 
-    /// A chat that the actor has just come into.
-    fn new_chat(&self, chat: Chat, role: Role) -> Done {
+    /// A chat that the actor has just come into, perhaps not for the first time.
+    fn new_chat(&mut self, chat: Chat, role: Role) -> Result<Done> {
         let membership = Membership::new(role, self.at_ms, chat.head);
         let read = ReadState {
             seen: chat.head,
@@ -321,10 +322,13 @@ impl Plan<'_> {
             unread_mentions: 0,
             as_of: chat.head,
         };
-        Done::Chat(Box::new(Standing {
+        let (last_hidden, last_mine) = last_to(self.view, &chat, self.actor)?;
+        Ok(Done::Chat(Box::new(Standing {
             chat,
             membership,
             read,
-        }))
+            last_hidden,
+            last_mine,
+        })))
     }
 }

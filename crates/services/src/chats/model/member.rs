@@ -120,6 +120,10 @@ pub struct Standing {
     pub membership: Membership,
     /// How far the member has read; true at the chat's head.
     pub read: ReadState,
+    /// The member has deleted the chat's newest message for themselves: its text is not for them.
+    pub last_hidden: bool,
+    /// The member's reactions to the chat's newest message, in the order of its counts.
+    pub last_mine: Vec<String>,
 }
 
 /// How far a chat has reached a member. Two of a member are merged by the maximum.

@@ -216,6 +216,15 @@ pub async fn whole_log(store: &dyn ChatStore, chat: ChatId) -> Vec<Arc<Event>> {
     page.events
 }
 
+/// What chance follows from. It is printed, and `TERTULIA_SEED` gives the same again.
+pub fn seed() -> u64 {
+    let given = std::env::var_os("TERTULIA_SEED");
+    let given = given.and_then(|seed| seed.to_str()?.parse().ok());
+    let seed = given.unwrap_or_else(rand::random);
+    println!("TERTULIA_SEED={seed}");
+    seed
+}
+
 pub fn command(actor: UserId, at_ms: i64, act: Act) -> Command {
     Command {
         actor,

@@ -31,10 +31,8 @@ const COMPARED_EVERY: i64 = 50;
 const KINDS_OF_ACTS: usize = 25;
 const EMOJIS: [&str; 4] = ["👍", "❤️", "🎉", "👩🏽‍🚀"];
 
-/// The seed is printed; `TERTULIA_SEED` gives the same history again.
 pub async fn a_random_history_agrees_with_memory(place: &dyn Place) {
     let seed = seed();
-    println!("TERTULIA_SEED={seed}");
     let mut both = Both::at(place).await;
     let mut author = Author::new(seed);
     for step in 1..=STEPS_MAX {
@@ -67,12 +65,6 @@ pub async fn a_random_history_agrees_with_memory(place: &dyn Place) {
     both.bench.reopen().await;
     both.compare_all(&author).await;
     author.check_that_enough_happened();
-}
-
-fn seed() -> u64 {
-    let given = std::env::var_os("TERTULIA_SEED");
-    let given = given.and_then(|seed| seed.to_str()?.parse().ok());
-    given.unwrap_or_else(rand::random)
 }
 
 /// A store and memory, to which the same is done.

@@ -448,6 +448,12 @@ pub async fn what_was_hidden_stays_hidden_after_coming_back(place: &dyn Place) {
     };
     bench.made(ANA, add).await;
     bench.reopen().await;
+    let standing = bench.standing(group, BEN).await;
+    assert_eq!(
+        (standing.last_hidden, standing.last_mine),
+        (true, vec!["👍".to_owned()])
+    );
+    assert!(!bench.standing(group, ANA).await.last_hidden);
     let mine = bench.store().mine(BEN, group, &[2]).await.unwrap();
     assert_eq!(mine.hidden, [2]);
     assert_eq!(mine.reactions, [(2, "👍".to_owned())]);

@@ -236,4 +236,15 @@ async fn check_standing(
     assert_eq!(standing.read, read_state(log, user, membership.role, seen));
     let role = store.role(chat.id, user).await.unwrap();
     assert_eq!(role, Some((chat.kind, membership.role)));
+    let Some(last) = &chat.last_message else {
+        assert!(!standing.last_hidden && standing.last_mine.is_empty());
+        return;
+    };
+    let is_there = last.message().is_some_and(|m| m.deletion.is_none());
+    let mine = store.mine(user, chat.id, &[last.seq]).await.unwrap();
+    assert_eq!(standing.last_hidden, is_there && mine.hidden == [last.seq]);
+    let mut last_mine = standing.last_mine.clone();
+    last_mine.sort_unstable();
+    let mine = mine.reactions.into_iter().map(|(_, emoji)| emoji);
+    assert_eq!(last_mine, mine.collect::<Vec<_>>());
 }

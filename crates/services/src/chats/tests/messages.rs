@@ -243,6 +243,9 @@ async fn in_a_direct_chat_nobody_deletes_what_the_other_said() {
     bench.chats.hide(&one, vec![seq]).await.unwrap();
     assert!(bench.event(&one, seq).await.hidden);
     assert!(!bench.event(&two, seq).await.hidden);
+    // In the list of chats as well.
+    let list = async |user| bench.chats.chats(&caller(user), 9, "").await.unwrap().chats;
+    assert!(list(1).await[0].last_hidden && !list(2).await[0].last_hidden);
     assert_eq!(
         reason(bench.chats.hide(&one, vec![seq + 1]).await),
         "MESSAGE_NOT_FOUND"

@@ -100,11 +100,24 @@ pub fn scheduled_of(look: &impl Look, user: UserId) -> Result<Vec<ScheduledId>> 
     Ok(ids.into_iter().map(ScheduledId).collect())
 }
 
-/// The messages whose time has come, those that have waited longest first.
-pub fn scheduled_until(look: &impl Look, now_ms: i64, max: usize) -> Result<Vec<ScheduledId>> {
-    let span = Span::up_to(key(SCHEDULED_AT, []), now_ms);
-    let ids = last_numbers::<2>(look, &span, max)?;
-    Ok(ids.into_iter().map(ScheduledId).collect())
+/// The messages that are to be sent from one time to another, those that have waited longest first, each with
+/// its time.
+pub fn scheduled_between(
+    look: &impl Look,
+    (from_ms, to_ms): (i64, i64),
+    max: usize,
+) -> Result<Vec<(i64, ScheduledId)>> {
+    let mut found = Vec::new();
+    if max == 0 {
+        return Ok(found);
+    }
+    let span = Span::between(key(SCHEDULED_AT, []), from_ms, to_ms);
+    look.walk(&span, &mut |key, _| {
+        let ([at_ms, id], _) = numbers(key)?;
+        found.push((at_ms, ScheduledId(id)));
+        Ok(go_on(found.len() < max))
+    })?;
+    Ok(found)
 }
 
 pub fn put_scheduled(changes: &mut Changes, scheduled: &Scheduled) {

@@ -160,19 +160,23 @@ pub fn put_reply(changes: &mut Changes, chat: ChatId, thread: Seq, message: Seq)
     set(changes, key(REPLY, [chat.0, thread, message]), true);
 }
 
-/// The messages whose time is over, those that are over longest first.
-pub fn expired_until(look: &impl Look, now_ms: i64, max: usize) -> Result<Vec<(ChatId, Seq)>> {
-    let mut expired = Vec::new();
+/// The messages that end from one time to another, those that are over longest first, each with its time.
+pub fn expired_between(
+    look: &impl Look,
+    (from_ms, to_ms): (i64, i64),
+    max: usize,
+) -> Result<Vec<(i64, (ChatId, Seq))>> {
+    let mut found = Vec::new();
     if max == 0 {
-        return Ok(expired);
+        return Ok(found);
     }
-    let span = Span::up_to(key(EXPIRY, []), now_ms);
+    let span = Span::between(key(EXPIRY, []), from_ms, to_ms);
     look.walk(&span, &mut |key, _| {
-        let ([_, chat, message], _) = numbers(key)?;
-        expired.push((ChatId(chat), message));
-        Ok(go_on(expired.len() < max))
+        let ([at_ms, chat, message], _) = numbers(key)?;
+        found.push((at_ms, (ChatId(chat), message)));
+        Ok(go_on(found.len() < max))
     })?;
-    Ok(expired)
+    Ok(found)
 }
 
 pub fn put_expiry(changes: &mut Changes, at_ms: i64, chat: ChatId, message: Seq, on: bool) {

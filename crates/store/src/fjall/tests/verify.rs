@@ -4,8 +4,7 @@ use ::fjall::{Keyspace, Readable as _};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
-use tertulia_services::chats::{Draft, Forward, ForwardedCopy, Invite, Role, Scheduled};
-use tertulia_services::ids::ScheduledId;
+use tertulia_services::chats::{Draft, Forward, ForwardedCopy, Invite, Role};
 
 use super::super::codec;
 use super::*;
@@ -175,6 +174,35 @@ async fn the_digest_changes_with_a_log_and_with_nothing_else() {
     assert_eq!(check(&bench).await.digest, before);
     bench.say(ChatId(100), 61).await.unwrap();
     assert_ne!(check(&bench).await.digest, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_in_use_is_checked_at_one_commit() {
+    let bench = full().await;
+    let (done, checked) = tokio::sync::watch::channel(false);
+    let writing = async {
+        let mut n = 1_000;
+        while !*checked.borrow() {
+            n += 1;
+            bench.say(ChatId(100), n).await.unwrap();
+            let react = Act::React {
+                chat: ChatId(100),
+                message: 3,
+                emoji: "🎉".into(),
+                on: n % 2 == 1,
+            };
+            bench.log.write(command(n, react)).await.unwrap();
+        }
+        n
+    };
+    let checking = async {
+        for _ in 0..20 {
+            assert_eq!(check(&bench).await.problems, []);
+        }
+        done.send(true).unwrap();
+    };
+    let (written, ()) = futures::future::join(writing, checking).await;
+    assert!(written > 1_001, "nothing was written meanwhile");
 }
 
 /// What a check says of a store to which something was done.

@@ -73,7 +73,7 @@ impl<'a> ChatCheck<'a> {
         }
         loop {
             let notes = &mut *self.notes;
-            let stray = |chat, user| notes.of_member(chat, user, "a member of no chat");
+            let stray = |chat, user| notes.of_member(chat, UserId(user), "a member of no chat");
             let Some(row) = members.next_of(id, stray) else {
                 break;
             };

@@ -21,23 +21,6 @@ pub struct Row {
     pub value: Slice,
 }
 
-/// A number of a key as an id or as itself.
-pub trait Second {
-    fn of(number: i64) -> Self;
-}
-
-impl Second for i64 {
-    fn of(number: i64) -> Self {
-        number
-    }
-}
-
-impl Second for tertulia_services::ids::UserId {
-    fn of(number: i64) -> Self {
-        tertulia_services::ids::UserId(number)
-    }
-}
-
 pub fn read(row: Guard) -> Result<(Slice, Slice)> {
     row.into_inner().map_err(unavailable)
 }
@@ -55,14 +38,10 @@ impl Rows {
 
     /// The next row of a chat. Rows of chats before it are given to `stray` first; the chats have to be
     /// asked for by id.
-    pub fn next_of<S: Second>(
-        &mut self,
-        chat: ChatId,
-        mut stray: impl FnMut(ChatId, S),
-    ) -> Option<Row> {
+    pub fn next_of(&mut self, chat: ChatId, mut stray: impl FnMut(ChatId, i64)) -> Option<Row> {
         while self.next.as_ref().is_some_and(|row| row.chat < chat) {
             if let Some(row) = self.take() {
-                stray(row.chat, S::of(row.second));
+                stray(row.chat, row.second);
             }
         }
         match &self.next {
@@ -79,9 +58,9 @@ impl Rows {
     }
 
     /// Gives everything that is left to `stray`.
-    pub fn rest<S: Second>(&mut self, mut stray: impl FnMut(ChatId, S)) {
+    pub fn rest(&mut self, mut stray: impl FnMut(ChatId, i64)) {
         while let Some(row) = self.take() {
-            stray(row.chat, S::of(row.second));
+            stray(row.chat, row.second);
         }
     }
 
