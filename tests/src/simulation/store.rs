@@ -18,7 +18,7 @@ use tertulia_services::chats::{
     Position, Receipt, SEND_KEYS_KEPT_MS, Seq, UserEvent,
 };
 use tertulia_services::errors;
-use tertulia_services::ids::{ChatId, MessageId, UserId};
+use tertulia_services::ids::{ChatId, UserId};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
@@ -391,7 +391,7 @@ impl ChatStore for Store {
         {
             let receipt = Receipt {
                 seq: chat.head + self.waiting_for(new.chat) as Seq + 1,
-                id: MessageId(new.id.0),
+                id: new.id,
                 at_ms: new.at_ms,
             };
             self.queue(Write::Append(new), None);
