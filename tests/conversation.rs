@@ -473,6 +473,8 @@ async fn what_is_only_one_persons_is_the_same_on_all_devices_of_that_person() {
         (&json!(true), None)
     );
     assert_eq!(stage.message(&ann, &chat, seq).await["text"], "not for him");
+    let last = stage.chat(&phone, &chat).await["lastMessage"]["message"].clone();
+    assert_eq!((&last["hidden"], last.get("text")), (&json!(true), None));
     let membership = stage.chat(&phone, &chat).await["membership"].clone();
     assert_eq!(
         (&membership["settings"], &membership["draft"]),

@@ -10,11 +10,11 @@ use std::path::Path;
 use std::process::Output;
 
 use serde_json::json;
-use tertulia_tests::node::{Process, Start, binary};
+use tertulia_tests::node::{Process, Start, tertulia};
 use tertulia_tests::wire::Person;
 
 async fn verify(folder: &Path) -> Output {
-    let mut command = tokio::process::Command::new(binary());
+    let mut command = tertulia();
     command.arg("verify").arg("--data").arg(folder);
     command.output().await.unwrap()
 }
@@ -43,7 +43,8 @@ async fn a_folder_in_use_is_left_alone_and_one_at_rest_is_found_well() {
     let output = verify(folder.path()).await;
     assert_eq!(output.status.code(), Some(1), "{}", words(&output.stdout));
     assert_eq!(words(&output.stdout), "");
-    assert!(!output.stderr.is_empty(), "it says why");
+    let why = words(&output.stderr);
+    assert!(why.contains("is in use"), "{why}");
     assert!(node.terminate().await.unwrap().success());
 
     let output = verify(folder.path()).await;

@@ -214,7 +214,7 @@ impl Process {
 
 /// Starts the real binary without waiting for anything.
 fn spawn(folder: &Path, start: &Start<'_>) -> Result<Child> {
-    let mut command = Command::new(binary());
+    let mut command = tertulia();
     command.arg("serve").arg("--data").arg(folder);
     command.args(["--listen", start.listen.unwrap_or("127.0.0.1:0")]);
     for (key, value) in QUICK.iter().chain(start.settings) {
@@ -224,10 +224,6 @@ fn spawn(folder: &Path, start: &Start<'_>) -> Result<Child> {
         command.args(["--crash-at", step, "--crash-after", &nth.to_string()]);
     }
     command.args(start.args);
-    // The settings of whoever runs the tests are not the test's.
-    let foreign =
-        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TERTULIA_"));
-    foreign.for_each(|(name, _)| _ = command.env_remove(name));
     command.envs(start.env.iter().map(|(name, value)| (name, value)));
     command
         .stdin(Stdio::null())
@@ -235,6 +231,15 @@ fn spawn(folder: &Path, start: &Start<'_>) -> Result<Child> {
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     command.spawn().context("the server can not be started")
+}
+
+/// The binary, to be given a command. The settings of whoever runs the tests are not the test's.
+pub fn tertulia() -> Command {
+    let mut command = Command::new(binary());
+    let foreign =
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TERTULIA_"));
+    foreign.for_each(|(name, _)| _ = command.env_remove(name));
+    command
 }
 
 /// The binary, built if it is not.

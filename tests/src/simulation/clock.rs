@@ -18,14 +18,14 @@ const BEGINNING_MS: i64 = 1_790_000_000_000;
 #[derive(Debug)]
 struct Wall {
     began: Instant,
-    set_by_ms: AtomicI64,
+    wrong_by_ms: AtomicI64,
 }
 
 impl Wall {
     fn new() -> Self {
         Wall {
             began: Instant::now(),
-            set_by_ms: AtomicI64::new(0),
+            wrong_by_ms: AtomicI64::new(0),
         }
     }
 
@@ -34,7 +34,7 @@ impl Wall {
     }
 
     fn now_ms(&self) -> i64 {
-        BEGINNING_MS + self.passed().as_millis() as i64 + self.set_by_ms.load(Ordering::Relaxed)
+        BEGINNING_MS + self.passed().as_millis() as i64 + self.wrong_by_ms.load(Ordering::Relaxed)
     }
 }
 
@@ -56,14 +56,9 @@ impl NodeClock {
         })
     }
 
-    /// Somebody sets it.
-    pub fn set_by_ms(&self, by_ms: i64) {
-        self.wall.set_by_ms.fetch_add(by_ms, Ordering::Relaxed);
-    }
-
-    /// Somebody sets it right.
-    pub fn set_right(&self) {
-        self.wall.set_by_ms.store(0, Ordering::Relaxed);
+    /// Somebody sets it wrong by so much; by 0, right.
+    pub fn set_wrong_by_ms(&self, by_ms: i64) {
+        self.wall.wrong_by_ms.store(by_ms, Ordering::Relaxed);
     }
 }
 
@@ -91,9 +86,9 @@ impl DeviceMachine {
         })
     }
 
-    /// Somebody sets its clock.
-    pub fn set_by_ms(&self, by_ms: i64) {
-        self.wall.set_by_ms.fetch_add(by_ms, Ordering::Relaxed);
+    /// Somebody sets its clock wrong by so much.
+    pub fn set_wrong_by_ms(&self, by_ms: i64) {
+        self.wall.wrong_by_ms.store(by_ms, Ordering::Relaxed);
     }
 }
 

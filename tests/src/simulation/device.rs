@@ -169,9 +169,9 @@ impl Device {
         self.running.lock().is_some()
     }
 
-    /// Somebody sets its clock.
-    pub fn set_clock_by_ms(&self, by_ms: i64) {
-        self.machine.set_by_ms(by_ms);
+    /// Somebody sets its clock wrong by so much.
+    pub fn set_clock_wrong_by_ms(&self, by_ms: i64) {
+        self.machine.set_wrong_by_ms(by_ms);
     }
 
     fn client(&self) -> Option<Client> {

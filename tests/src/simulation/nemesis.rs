@@ -14,7 +14,7 @@ use super::wire::Doors;
 const DOWN_MS: (u64, u64) = (200, 15_000);
 /// How long a device has no network, in milliseconds.
 const CUT_OFF_MS: (u64, u64) = (500, 90_000);
-/// How far a clock jumps, in milliseconds: from seconds to two days, either way.
+/// How far a clock is set wrong, in milliseconds: from seconds to two days, either way.
 const JUMPS_MS: [u64; 4] = [2_000, 60_000, 3_600_000, 48 * 3_600_000];
 
 /// What it can lay its hands on.
@@ -130,8 +130,8 @@ impl Nemesis {
                     self.start_node(some_node).await;
                 }
             }
-            Disaster::ServerClock => self.clocks[some_node].set_by_ms(self.jump_ms()),
-            Disaster::ClientClock => device.set_clock_by_ms(self.jump_ms()),
+            Disaster::ServerClock => self.clocks[some_node].set_wrong_by_ms(self.jump_ms()),
+            Disaster::ClientClock => device.set_clock_wrong_by_ms(self.jump_ms()),
             Disaster::Partition => {
                 device.way.cut_off(true);
                 let (world, way) = (Arc::clone(world), Arc::clone(&device.way));
@@ -199,7 +199,7 @@ impl Nemesis {
             self.ground.store.open();
         }
         for index in 0..self.clocks.len() {
-            self.clocks[index].set_right();
+            self.clocks[index].set_wrong_by_ms(0);
             self.start_node(index).await;
         }
         for (person, device) in &self.devices {

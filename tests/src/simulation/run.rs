@@ -140,7 +140,8 @@ impl Run {
         let model = Arc::new(Model::default());
         let bus = LossyBus::new(world);
         let feed = Feed::new(bus.clone());
-        let store = Store::new(world, &model, NodeClock::new(), feed);
+        let clocks: Vec<_> = (0..plan.nodes).map(|_| NodeClock::new()).collect();
+        let store = Store::new(world, &model, clocks[0].clone(), feed);
         let around = Surroundings {
             world: Arc::clone(world),
             model: Arc::clone(&model),
@@ -158,7 +159,7 @@ impl Run {
                 bus,
             },
             doors: Arc::clone(&around.doors),
-            clocks: (0..plan.nodes).map(|_| NodeClock::new()).collect(),
+            clocks,
             devices: Vec::new(),
         };
         nemesis.start_server().await;

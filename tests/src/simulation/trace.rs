@@ -20,7 +20,6 @@ pub struct Trace {
 #[derive(Debug)]
 struct Lines {
     hash: u64,
-    count: u64,
     kept: VecDeque<String>,
 }
 
@@ -28,7 +27,6 @@ impl Default for Lines {
     fn default() -> Self {
         Lines {
             hash: 0xcbf2_9ce4_8422_2325,
-            count: 0,
             kept: VecDeque::with_capacity(KEPT_MAX),
         }
     }
@@ -57,7 +55,6 @@ impl Trace {
         lines.hash = line.bytes().fold(lines.hash, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        lines.count += 1;
         if self.prints {
             println!("{line}");
         }
@@ -67,16 +64,6 @@ impl Trace {
     /// Names everything that happened: two runs with the same hash did the same.
     pub fn hash(&self) -> u64 {
         self.lines.lock().hash
-    }
-
-    /// How many lines there were.
-    pub fn len(&self) -> u64 {
-        self.lines.lock().count
-    }
-
-    /// Whether nothing happened.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The last lines, oldest first.

@@ -18,7 +18,8 @@ use tertulia_client::proto::chats::event;
 use tertulia_client::proto::chats::user_event::Body as OwnBody;
 use tertulia_client::proto::chats::{
     Chat, Event, ListScheduledMessagesResponse, MarkDeliveredRequest, MarkDeliveredResponse,
-    Membership, Message, ReadState, SendMessageRequest, SendMessageResponse, UserEvent,
+    MarkReadRequest, MarkReadResponse, Membership, Message, ReadState, SendMessageRequest,
+    SendMessageResponse, UserEvent,
 };
 use tertulia_client::proto::errors::{Failure, Reason};
 use tertulia_client::proto::identity::{
@@ -291,6 +292,8 @@ pub struct Session {
     socket: WebSocketStream<TcpStream>,
     /// What the client has told to have reached it, in its order: chat and seq.
     pub delivered: Vec<(i64, i64)>,
+    /// Words that something was read are answered and passed over, too.
+    pub answers_reads: bool,
     /// The newest message that was sent.
     sent: Option<SendMessageRequest>,
 }
@@ -300,6 +303,7 @@ impl Session {
         Session {
             socket,
             delivered: Vec::new(),
+            answers_reads: false,
             sent: None,
         }
     }
@@ -348,6 +352,19 @@ impl Session {
                 self.reply(call.call_id, MarkDeliveredResponse::default())
                     .await;
             }
+            Some("MarkRead") if self.answers_reads => {
+                let request = MarkReadRequest::decode_from_slice(bytes).unwrap();
+                let read = ReadState {
+                    seen_seq: request.seen_seq,
+                    as_of_seq: request.seen_seq,
+                    ..Default::default()
+                };
+                let answer = MarkReadResponse {
+                    read: read.into(),
+                    ..Default::default()
+                };
+                self.reply(call.call_id, answer).await;
+            }
             Some("ListScheduledMessages") => {
                 self.reply(call.call_id, ListScheduledMessagesResponse::default())
                     .await;
@@ -357,7 +374,8 @@ impl Session {
         true
     }
 
-    /// The next call, which must be of this method. Signs of life are passed over.
+    /// The next call, which must be of this method. Signs of life and choices of warm
+    /// chats are passed over.
     pub async fn call<Q: buffa::Message>(&mut self, method: &str) -> (u64, Q) {
         loop {
             match self.next().await {
@@ -372,7 +390,7 @@ impl Session {
                     };
                     return (call.call_id, Q::decode_from_slice(&bytes).unwrap());
                 }
-                Up::Alive(_) => {}
+                Up::Alive(_) | Up::Warm(_) => {}
                 other => panic!("{other:?} came, not a call of {method}"),
             }
         }

@@ -371,13 +371,11 @@ impl Author {
             act,
             limits: self.limits(),
         };
-        match &command.act {
-            Act::Send(_)
-            | Act::Forward { .. }
-            | Act::Create(_)
-            | Act::MakeInvite { .. }
-            | Act::Schedule(_) => self.keyed.push(command.clone()),
-            _ => {}
+        // The promise about a key begins with its first use.
+        let key = key_of(&command.act);
+        let is_again = self.keyed.iter().any(|there| key_of(&there.act) == key);
+        if key.is_some() && !is_again {
+            self.keyed.push(command.clone());
         }
         command
     }
@@ -707,5 +705,16 @@ fn name(act: &Act) -> &'static str {
         Act::Draft { .. } => "draft",
         Act::Schedule(_) => "schedule",
         Act::CallOff { .. } => "call_off",
+    }
+}
+
+/// The key of what is known when it comes again.
+fn key_of(act: &Act) -> Option<&SendKey> {
+    match act {
+        Act::Send(new) => Some(&new.key),
+        Act::Forward { key, .. } | Act::MakeInvite { key, .. } => Some(key),
+        Act::Create(new) => Some(&new.key),
+        Act::Schedule(scheduled) => Some(&scheduled.key),
+        _ => None,
     }
 }
