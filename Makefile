@@ -25,6 +25,16 @@ ARGS ?=
 # How long each fuzz target runs.
 FUZZ_SECONDS ?= 20
 
+# `make faults` injects every fault once; `make faults LONG=1` more of each, again and again for FAULTS_MINUTES.
+# `make faults ARGS='--seed 7 --only F22'` injects one again.
+LONG ?=
+FAULTS_MINUTES ?= 120
+
+# Which seeds are simulated. Optimised code runs many more in the same time, and takes longer to be built.
+SEED ?= 0
+SEEDS ?= 10000
+SIMULATION_PROFILE ?= dev
+
 BUF := web/node_modules/.bin/buf
 WEB_SOURCES := $(shell find web/src web/public web/scripts proto -type f -not -path 'web/src/gen/*' 2>/dev/null) \
                $(wildcard web/*.json web/*.html web/*.yaml web/*.ts web/*.js)
@@ -47,14 +57,21 @@ check: fmt-check lint contract docs-check web-check deny ## Everything a change 
 fmt: ## Formats the Rust code
 	cargo fmt --all
 
-docs: ## Writes anew the pages that are generated from the contract
+docs: ## Writes anew the pages that are generated
 	TERTULIA_REFRESH=1 cargo test --quiet -p tertulia-tests --test laws
+	TERTULIA_REFRESH=1 cargo test --quiet -p tertulia-services --lib the_guide_shows
 
 bench: web ## Prints what it costs: messages, connections, start, size
 	@scripts/bench.sh $(ARGS)
 
+faults: web ## Injects every fault into a real server while real clients talk; LONG=1 for hours
+	@scripts/faults.sh $(if $(LONG),--long $(FAULTS_MINUTES)) $(ARGS)
+
 fuzz: ## Runs every fuzz target for FUZZ_SECONDS (20)
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
+
+simulate: ## Runs SEEDS (10000) seeds of the simulation, from SEED (0) on
+	cargo run --profile $(SIMULATION_PROFILE) -p tertulia-tests --bin simulate -- --seeds $(SEED)..$$(($(SEED) + $(SEEDS)))
 
 clean: ## Removes what was built; data folders stay
 	cargo clean
@@ -108,5 +125,6 @@ web/dist/index.html: $(WEB_SOURCES) web/node_modules/.package-lock.json
 	npm --prefix web run build
 	@touch $@
 
-.PHONY: help run test check fmt docs bench fuzz clean build web test-rust test-web test-e2e fmt-check lint \
+.PHONY: help run test check fmt docs bench faults fuzz simulate clean build web test-rust test-web test-e2e fmt-check \
+        lint \
         contract docs-check web-check deny

@@ -18,8 +18,10 @@ failed=0
 for source in fuzz/fuzz_targets/*.rs; do
   name="$(basename "$source" .rs)"
   mkdir -p "fuzz/corpus/$name" "fuzz/artifacts/$name"
+  seeds=()
+  if [ -d "fuzz/seeds/$name" ]; then seeds=("fuzz/seeds/$name"); fi
   log="fuzz/artifacts/$name.log"
-  if "$CARGO_TARGET_DIR/$host/release/$name" "fuzz/corpus/$name" -artifact_prefix="fuzz/artifacts/$name/" \
+  if "$CARGO_TARGET_DIR/$host/release/$name" "fuzz/corpus/$name" "${seeds[@]}" -artifact_prefix="fuzz/artifacts/$name/" \
     -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 -print_final_stats=1 >"$log" 2>&1; then
     runs="$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")"
     echo "fuzz: $name: nothing found in ${runs:-?} runs"

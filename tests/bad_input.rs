@@ -221,7 +221,7 @@ async fn a_body_over_the_limit_is_refused() {
     let answer = ann
         .call(
             &local.url,
-            "tertulia.chats.v1.ChatsService/SendMessage",
+            "tertulia.chats.v1.MessagesService/SendMessage",
             body,
         )
         .await;

@@ -1,5 +1,5 @@
-//! The deny matrix. Its rows are generated from the contract: every method, for every sort of caller, over
-//! HTTP and over a live socket; then every frame and every other route.
+//! The deny matrix. Its rows are generated from the contract: every method, for every sort of caller and every
+//! role in every kind of chat, over HTTP and over a live socket; then every frame and every other route.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,7 +10,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use tertulia_proto::{Caller, METHODS, Method, Relation};
+use tertulia_proto::{Caller, METHODS, Method};
+use tertulia_services::chats::{Role, roles};
 use tertulia_tests::node::Local;
 use tertulia_tests::wire::{Came, Person, Socket, post, request};
 
@@ -20,49 +21,103 @@ enum Who {
     Anonymous,
     /// A text that is no token.
     Forger,
-    /// A token that was good once.
+    /// A token of the owner that was good once.
     Expired,
-    /// A token of a login that was ended.
+    /// A token of a login of the owner that was ended.
     Ended,
-    /// Signed in, and nothing to the object.
+    /// Signed in, and nothing to any chat.
     Stranger,
-    /// A member of the chat.
+    /// Was a member.
+    Removed,
+    /// Was a member, and is kept out.
+    Banned,
+    Reader,
     Member,
-    /// The other member of the chat.
-    OtherMember,
+    /// One of the two of the direct chat, too.
+    Admin,
+    /// One of the two of the direct chat, too.
+    Owner,
 }
 
-const EVERYBODY: [Who; 7] = [
+const EVERYBODY: [Who; 11] = [
     Who::Anonymous,
     Who::Forger,
     Who::Expired,
     Who::Ended,
     Who::Stranger,
+    Who::Removed,
+    Who::Banned,
+    Who::Reader,
     Who::Member,
-    Who::OtherMember,
+    Who::Admin,
+    Who::Owner,
 ];
 
-/// The reason for which a caller is refused, or none when it passes the gate.
-fn refused(method: &Method, who: Who) -> Option<&'static str> {
-    if method.caller == Caller::Anyone {
-        return None;
+/// A kind of chat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum In {
+    Direct,
+    Group,
+    Channel,
+}
+
+impl Who {
+    fn role(self) -> Option<Role> {
+        match self {
+            Who::Reader => Some(Role::Reader),
+            Who::Member => Some(Role::Member),
+            Who::Admin => Some(Role::Admin),
+            Who::Owner => Some(Role::Owner),
+            _ => None,
+        }
     }
-    match (who, method.relation) {
-        (Who::Anonymous, _) => Some("REASON_NOT_SIGNED_IN"),
-        (Who::Forger, _) => Some("REASON_BAD_TOKEN"),
-        (Who::Expired, _) => Some("REASON_TOKEN_EXPIRED"),
-        (Who::Ended, _) => Some("REASON_LOGIN_ENDED"),
-        (Who::Stranger, Some(Relation::ChatMember)) => Some("REASON_CHAT_NOT_FOUND"),
-        (Who::Stranger | Who::Member | Who::OtherMember, _) => None,
+
+    fn is_signed_in(self) -> bool {
+        let not = [Who::Anonymous, Who::Forger, Who::Expired, Who::Ended];
+        !not.contains(&self)
     }
 }
 
-/// A request of each method that is right in itself. A method without one fails the test.
+/// The reason for which a caller is refused, or none when it passes the gate: what the method's row and the
+/// table of roles say.
+fn refused(method: &Method, kind: In, who: Who) -> Option<&'static str> {
+    if method.caller == Caller::Anyone {
+        return None;
+    }
+    match who {
+        Who::Anonymous => return Some("NOT_SIGNED_IN"),
+        Who::Forger => return Some("BAD_TOKEN"),
+        Who::Expired => return Some("TOKEN_EXPIRED"),
+        Who::Ended => return Some("LOGIN_ENDED"),
+        _ => {}
+    }
+    let right = method.right?;
+    // Both enums have the same names; that every right has one row is tested beside the table.
+    let row = roles::TABLE
+        .iter()
+        .find(|row| format!("{:?}", row.0) == format!("{right:?}"));
+    let &(_, in_group, in_channel, in_direct) = row.expect("every right has its row");
+    let leaves = method.path.ends_with("/LeaveChat");
+    let allowed = match (kind, who, who.role()) {
+        // Behind the gate: the two of a direct chat stay in it.
+        (In::Direct, Who::Owner | Who::Admin, _) if leaves => return Some("DIRECT_CHAT"),
+        (In::Direct, Who::Owner | Who::Admin, _) if in_direct => true,
+        (In::Direct, Who::Owner | Who::Admin, _) => return Some("DIRECT_CHAT"),
+        (In::Group, _, Some(role)) => role >= in_group,
+        (In::Channel, _, Some(role)) => role >= in_channel,
+        (In::Direct, ..) | (_, _, None) => return Some("CHAT_NOT_FOUND"),
+    };
+    (!allowed).then_some("NOT_ALLOWED")
+}
+
+/// A request of each method that is right in itself, and that no rule behind the gate refuses as not allowed:
+/// it names messages and people that are not there. A method without one fails the test.
 fn request_of(path: &str, chat: &str, other: &str) -> Value {
     let (_, method) = path.split_once('/').unwrap();
+    let (nobody, none) = ("1", "999");
     match method {
         "CreateAccount" => json!({"name": "again", "password": "a long enough one"}),
-        "Login" => json!({"name": "ann", "password": "wrong but long"}),
+        "Login" => json!({"name": "owner", "password": "wrong but long"}),
         "Refresh" => json!({"refreshToken": "nonsense"}),
         "EndLogin" => json!({"loginId": "1"}),
         "Logout" | "ListLogins" | "GetJwks" | "GetMe" | "ListChats" | "ListUserEvents" => json!({}),
@@ -70,129 +125,207 @@ fn request_of(path: &str, chat: &str, other: &str) -> Value {
         "UpdateProfile" => json!({"about": "tests doors"}),
         "SearchUsers" => json!({"query": "a"}),
         "OpenDirect" => json!({"userId": other}),
-        "GetChat" => json!({"chatId": chat}),
+        "CreateChat" => {
+            json!({"kind": "CHAT_KIND_GROUP", "title": "t", "clientChatId": "matrix-chat"})
+        }
+        "GetChat" | "ListReceipts" | "ListMembers" | "ListBanned" | "ListInvites" | "LeaveChat"
+        | "SendTyping" => json!({"chatId": chat}),
+        "UpdateChat" => json!({"chatId": chat, "messageTtlS": "86400"}),
         "ListEvents" => json!({"chatId": chat, "afterSeq": "0"}),
+        "ListChanges" | "GetDigests" => json!({"chatId": chat, "fromSeq": "1", "toSeq": "9"}),
+        "MarkRead" => json!({"chatId": chat, "seenSeq": "1"}),
+        "MarkDelivered" => json!({"delivered": [{"chatId": chat, "seq": "1"}]}),
+        "UpdateChatSettings" => json!({"chatId": chat, "settings": {"favorite": true}}),
+        "UpdateDraft" => json!({"chatId": chat, "draft": {"text": "half a"}}),
         "SendMessage" => json!({"chatId": chat, "clientMessageId": "matrix-message", "text": "hi"}),
+        "ForwardMessages" => json!({"chatId": chat, "clientMessageId": "matrix-forward",
+            "fromChatId": chat, "messageSeqs": [none]}),
+        "EditMessage" => json!({"chatId": chat, "messageSeq": none, "text": "ho"}),
+        "DeleteMessages" | "HideMessages" | "GetMessages" => {
+            json!({"chatId": chat, "messageSeqs": [none]})
+        }
+        "AddReaction" | "RemoveReaction" => {
+            json!({"chatId": chat, "messageSeq": none, "emoji": "👍"})
+        }
+        "ListReactions" | "PinMessage" | "UnpinMessage" | "ListEdits" => {
+            json!({"chatId": chat, "messageSeq": none})
+        }
+        "ListThread" => json!({"chatId": chat, "threadSeq": none}),
+        "ScheduleMessage" => json!({"chatId": chat, "clientMessageId": "matrix-later",
+            "text": "later", "sendAtMs": "1000000000000"}),
+        "CancelScheduledMessage" => json!({"scheduledId": "1"}),
+        "ListScheduledMessages" => json!({}),
+        "AddMembers" => json!({"chatId": chat, "userIds": [nobody]}),
+        "RemoveMember" | "BanMember" | "UnbanMember" => json!({"chatId": chat, "userId": nobody}),
+        "SetRole" => json!({"chatId": chat, "userId": nobody, "role": "ROLE_READER"}),
+        "CreateInvite" => json!({"chatId": chat, "clientInviteId": "matrix-invite"}),
+        "RevokeInvite" => json!({"chatId": chat, "code": "no-such-code-at-all"}),
+        "PreviewInvite" | "JoinChat" => json!({"code": "no-such-code-at-all"}),
         other => panic!("{other} has no row: add a request that is right in itself"),
     }
 }
 
+/// All methods that answer once; those come last that change who is who.
+fn methods() -> Vec<&'static Method> {
+    let mut methods: Vec<_> = METHODS.iter().filter(|m| !m.streams).collect();
+    methods.sort_by_key(|m| m.path.ends_with("/LeaveChat"));
+    methods.retain(|m| !m.path.ends_with("/Logout"));
+    methods
+}
+
 struct Cast {
     local: Local,
-    chat: String,
+    chats: [(In, String); 3],
     other: String,
     people: Vec<(Who, Option<String>)>,
+}
+
+impl Cast {
+    fn token(&self, who: Who) -> String {
+        let (_, token) = self.people.iter().find(|(one, _)| *one == who).unwrap();
+        token.clone().unwrap()
+    }
+
+    fn chat(&self, kind: In) -> &str {
+        let chat = self.chats.iter().find(|(one, _)| *one == kind);
+        &chat.unwrap().1
+    }
 }
 
 async fn cast() -> Cast {
     let local = Local::start().await;
     let url = &local.url;
-    let ann = Person::sign_up(url, "ann").await;
-    let bob = Person::sign_up(url, "bob").await;
-    let eve = Person::sign_up(url, "eve").await;
-    let chat = ann.chat_with(url, &bob).await;
-    let ended = ann.sign_in(url).await;
-    let logout = "tertulia.identity.v1.IdentityService/Logout";
-    assert_eq!(ended.call(url, logout, json!({})).await.status, 200);
-    let expired = local.expired_token(&ann);
-    let people = EVERYBODY
-        .map(|who| {
-            let token = match who {
-                Who::Anonymous => None,
-                Who::Forger => Some("eyJhbGciOiJub25lIn0.e30.".to_owned()),
-                Who::Expired => Some(expired.clone()),
-                Who::Ended => Some(ended.token.clone()),
-                Who::Stranger => Some(eve.token.clone()),
-                Who::Member => Some(ann.token.clone()),
-                Who::OtherMember => Some(bob.token.clone()),
-            };
-            (who, token)
-        })
-        .into();
-    Cast {
-        local,
-        chat,
-        other: bob.user_id,
-        people,
+    let names = [
+        "owner", "admin", "member", "reader", "banned", "removed", "stranger",
+    ];
+    let mut people = Vec::new();
+    for name in names {
+        people.push(Person::sign_up(url, name).await);
     }
-}
-
-#[tokio::test]
-async fn every_method_refuses_whom_its_row_refuses() {
-    let cast = cast().await;
-    let mut checked = 0;
-    // Logout changes who is who, so it comes last, and is asked for by those who are refused only.
-    for method in METHODS.iter().filter(|m| !m.streams) {
-        for (who, token) in &cast.people {
-            let expected = refused(method, *who);
-            if method.path.ends_with("/Logout") && expected.is_none() {
-                continue;
-            }
-            let body = request_of(method.path, &cast.chat, &cast.other);
-            let answer = post(&cast.local.url, method.path, token.as_deref(), body).await;
-            assert_eq!(
-                reason(&answer.json()),
-                expected.map(str::to_owned),
-                "{} as {who:?}",
-                method.path
-            );
-            checked += 1;
+    let [owner, admin, member, reader, banned, removed, stranger] = &people[..] else {
+        unreachable!("there are seven names")
+    };
+    let mut chats = vec![(In::Direct, owner.chat_with(url, admin).await)];
+    for (kind, name) in [(In::Group, "group"), (In::Channel, "channel")] {
+        let members = [admin, member, reader, banned, removed];
+        let chat = owner.create(url, name, name, &members).await;
+        for (one, role) in [(admin, "ADMIN"), (member, "MEMBER"), (reader, "READER")] {
+            let role = format!("ROLE_{role}");
+            let body = json!({"chatId": chat, "userId": one.user_id, "role": role});
+            owner.ok(url, "SetRole", body).await;
         }
+        for (one, method) in [(banned, "BanMember"), (removed, "RemoveMember")] {
+            let body = json!({"chatId": chat, "userId": one.user_id});
+            owner.ok(url, method, body).await;
+        }
+        chats.push((kind, chat));
     }
-    assert!(checked >= METHODS.len() * 5, "{checked}");
+    let ended = owner.sign_in(url).await;
+    ended.ok(url, "Logout", json!({})).await;
+    let expired = local.expired_token(owner);
+    let token = |who| match who {
+        Who::Anonymous => None,
+        Who::Forger => Some("eyJhbGciOiJub25lIn0.e30.".to_owned()),
+        Who::Expired => Some(expired.clone()),
+        Who::Ended => Some(ended.token.clone()),
+        Who::Stranger => Some(stranger.token.clone()),
+        Who::Removed => Some(removed.token.clone()),
+        Who::Banned => Some(banned.token.clone()),
+        Who::Reader => Some(reader.token.clone()),
+        Who::Member => Some(member.token.clone()),
+        Who::Admin => Some(admin.token.clone()),
+        Who::Owner => Some(owner.token.clone()),
+    };
+    let tokens = EVERYBODY.map(|who| (who, token(who))).into();
+    let other = member.user_id.clone();
+    Cast {
+        chats: chats.try_into().unwrap(),
+        other,
+        people: tokens,
+        local,
+    }
 }
 
 /// The reason when it is one of access; other refusals have passed the gate.
-fn reason(answer: &Value) -> Option<String> {
-    use base64::Engine as _;
-    use buffa::{Enumeration as _, Message as _};
-    let value = answer["details"][0]["value"].as_str()?;
-    let bytes = base64::engine::general_purpose::STANDARD_NO_PAD
-        .decode(value)
-        .unwrap();
-    let failure = tertulia_proto::errors::Failure::decode_from_slice(&bytes).unwrap();
-    let reason = tertulia_proto::errors::Reason::from_i32(failure.reason.to_i32()).unwrap();
-    let of_access = [
-        "REASON_NOT_SIGNED_IN",
-        "REASON_BAD_TOKEN",
-        "REASON_TOKEN_EXPIRED",
-        "REASON_LOGIN_ENDED",
-        "REASON_CHAT_NOT_FOUND",
-        "REASON_NOT_ALLOWED",
+fn of_access(reason: &str) -> Option<&str> {
+    let all = [
+        "NOT_SIGNED_IN",
+        "BAD_TOKEN",
+        "TOKEN_EXPIRED",
+        "LOGIN_ENDED",
+        "CHAT_NOT_FOUND",
+        "DIRECT_CHAT",
+        "NOT_ALLOWED",
     ];
-    of_access
-        .contains(&reason.proto_name())
-        .then(|| reason.proto_name().to_owned())
+    all.contains(&reason).then_some(reason)
+}
+
+#[tokio::test]
+async fn every_method_refuses_whom_its_row_and_the_table_of_roles_refuse() {
+    let cast = cast().await;
+    let url = &cast.local.url;
+    let mut checked = 0;
+    for method in methods() {
+        for (kind, chat) in &cast.chats {
+            for (who, token) in &cast.people {
+                let body = request_of(method.path, chat, &cast.other);
+                let answer = post(url, method.path, token.as_deref(), body).await;
+                assert_eq!(
+                    of_access(&answer.reason()),
+                    refused(method, *kind, *who),
+                    "{} in {kind:?} as {who:?}: {}",
+                    method.path,
+                    String::from_utf8_lossy(&answer.body)
+                );
+                checked += 1;
+            }
+            if method.object.is_empty() {
+                break;
+            }
+        }
+    }
+    // Logout ends who calls, so only those are asked who are refused.
+    for (who, token) in cast.people.iter().filter(|(who, _)| !who.is_signed_in()) {
+        let logout = tertulia_tests::wire::path("Logout");
+        let answer = post(url, logout, token.as_deref(), json!({})).await;
+        let method = tertulia_proto::method(logout).unwrap();
+        let expected = refused(method, In::Direct, *who);
+        assert!(expected.is_some());
+        assert_eq!(of_access(&answer.reason()), expected, "Logout as {who:?}");
+    }
+    println!("{checked} pairs of method and caller");
+    let about_chats = METHODS.iter().filter(|m| m.right.is_some()).count();
+    assert!(checked >= about_chats * 3 * EVERYBODY.len(), "{checked}");
 }
 
 #[tokio::test]
 async fn the_same_rows_hold_for_calls_over_a_live_socket() {
     let cast = cast().await;
-    for (who, token) in &cast.people {
-        if !matches!(who, Who::Stranger | Who::Member | Who::OtherMember) {
-            continue;
-        }
+    for (who, token) in cast.people.iter().filter(|(who, _)| who.is_signed_in()) {
         let (mut socket, _) = Socket::hello(&cast.local.url, token.as_deref().unwrap(), "").await;
-        for (id, method) in METHODS
-            .iter()
-            .enumerate()
-            .filter(|(_, m)| !m.path.ends_with("/Logout"))
-        {
-            let body = if method.streams {
-                json!({})
-            } else {
-                request_of(method.path, &cast.chat, &cast.other)
-            };
-            let reply = socket.call(id as u64 + 1, method.path, body).await;
-            let reason = reply["error"]["failure"]["reason"].as_str();
-            match (method.streams, refused(method, *who)) {
-                (true, _) => assert_eq!(reason, Some("REASON_WRONG_TRANSPORT")),
-                (false, Some(expected)) => assert_eq!(reason, Some(expected), "{}", method.path),
-                (false, None) => {
-                    assert_ne!(reason, Some("REASON_CHAT_NOT_FOUND"), "{}", method.path)
-                }
+        let mut id = 0;
+        for method in methods() {
+            for (kind, chat) in &cast.chats {
+                id += 1;
+                let body = request_of(method.path, chat, &cast.other);
+                let reply = socket.call(id, method.path, body).await;
+                let reason = reply["error"]["failure"]["reason"].as_str();
+                let reason = reason.unwrap_or_default().trim_start_matches("REASON_");
+                let expected = refused(method, *kind, *who);
+                assert_eq!(
+                    of_access(reason),
+                    expected,
+                    "{} in {kind:?} as {who:?}",
+                    method.path
+                );
             }
         }
+        let stream = "tertulia.live.v1.LiveService/Connect";
+        let reply = socket.call(id + 1, stream, json!({})).await;
+        assert_eq!(
+            reply["error"]["failure"]["reason"],
+            "REASON_WRONG_TRANSPORT"
+        );
     }
 }
 
@@ -209,7 +342,7 @@ async fn a_live_session_opens_for_good_logins_only() {
             Who::Anonymous | Who::Forger => Some(4003),
             Who::Expired => Some(4004),
             Who::Ended => Some(4005),
-            Who::Stranger | Who::Member | Who::OtherMember => None,
+            _ => None,
         };
         match closed {
             Some(code) => assert_eq!(socket.closed().await, code, "{who:?}"),
@@ -226,6 +359,7 @@ async fn no_frame_but_hello_opens_a_session() {
         json!({"alive": {}}),
         json!({"renew": {"accessToken": "x"}}),
         json!({"catchUp": {}}),
+        json!({"warm": {"chatIds": ["1"]}}),
     ];
     for frame in frames {
         let mut socket = Socket::open(&local.url, "tertulia.v1.json").await.unwrap();
@@ -235,37 +369,37 @@ async fn no_frame_but_hello_opens_a_session() {
 }
 
 #[tokio::test]
-async fn a_stranger_hears_nothing_of_a_chat() {
+async fn who_is_not_in_a_chat_hears_nothing_of_it() {
     let cast = cast().await;
-    let token = |who: Who| {
-        cast.people
-            .iter()
-            .find(|(w, _)| *w == who)
-            .unwrap()
-            .1
-            .clone()
-            .unwrap()
-    };
-    let (mut stranger, _) = Socket::hello(&cast.local.url, &token(Who::Stranger), "").await;
-    let (mut member, _) = Socket::hello(&cast.local.url, &token(Who::OtherMember), "").await;
-    let body = json!({"chatId": cast.chat, "clientMessageId": "only-for-us", "text": "psst"});
-    let send = "tertulia.chats.v1.ChatsService/SendMessage";
-    assert_eq!(
-        post(&cast.local.url, send, Some(&token(Who::Member)), body)
-            .await
-            .status,
-        200
-    );
-    assert_eq!(
-        member.frame("chatEvent").await["event"]["message"]["text"],
-        "psst"
-    );
-    // The reply comes after whatever was on its way to the stranger.
-    stranger.send(json!({"call": {"callId": "9", "method": "tertulia.users.v1.UsersService/GetMe", "json": {}}})).await;
-    let Came::Frame(frame) = stranger.next().await else {
-        panic!("closed")
-    };
-    assert!(frame.get("reply").is_some(), "{frame}");
+    let url = &cast.local.url;
+    for kind in [In::Direct, In::Group, In::Channel] {
+        let chat = cast.chat(kind);
+        let (mut member, _) = Socket::hello(url, &cast.token(Who::Admin), "").await;
+        let warm = json!({"warm": {"chatIds": [chat]}});
+        member.send(warm.clone()).await;
+        assert_eq!(member.frame("warmed").await["heads"][0]["chatId"], chat);
+        for who in [Who::Stranger, Who::Removed, Who::Banned] {
+            let (mut other, _) = Socket::hello(url, &cast.token(who), "").await;
+            other.send(warm.clone()).await;
+            assert_eq!(other.frame("warmed").await, json!({}), "{kind:?} {who:?}");
+            let id = format!("only-for-us-{kind:?}-{who:?}");
+            let body = json!({"chatId": chat, "clientMessageId": id, "text": id});
+            let send = tertulia_tests::wire::path("SendMessage");
+            let answer = post(url, send, Some(&cast.token(Who::Owner)), body).await;
+            assert_eq!(answer.status, 200);
+            assert_eq!(
+                member.frame("chatEvent").await["event"]["message"]["text"],
+                id
+            );
+            // The reply comes after whatever was on its way to the other.
+            let call = json!({"call": {"callId": "9", "method": "tertulia.users.v1.UsersService/GetMe", "json": {}}});
+            other.send(call).await;
+            let Came::Frame(frame) = other.next().await else {
+                panic!("closed")
+            };
+            assert!(frame.get("reply").is_some(), "{kind:?} {who:?}: {frame}");
+        }
+    }
 }
 
 #[tokio::test]

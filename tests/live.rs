@@ -11,7 +11,7 @@ use tertulia_tests::node::Local;
 use tertulia_tests::wire::{Came, Person, Socket};
 
 const EVENTS: &str = "tertulia.chats.v1.ChatsService/ListEvents";
-const SEND: &str = "tertulia.chats.v1.ChatsService/SendMessage";
+const SEND: &str = "tertulia.chats.v1.MessagesService/SendMessage";
 
 async fn two(local: &Local) -> (Person, Person, String) {
     let ann = Person::sign_up(&local.url, "ann").await;
@@ -97,7 +97,7 @@ async fn too_much_is_answered_by_what_changed_and_never_in_part() {
     let (_, welcome) = Socket::hello(&local.url, &bob.token, &cursor(&welcome["missed"])).await;
     let changed = &welcome["missed"]["changed"];
     assert_eq!(changed["chats"][0]["head"], "1100");
-    assert_eq!(changed["chats"][0]["lastEvent"]["seq"], "1100");
+    assert_eq!(changed["chats"][0]["lastMessage"]["seq"], "1100");
     assert_eq!(welcome["missed"].get("delta"), None);
 }
 

@@ -10,13 +10,15 @@ use connectrpc::client::{CallOptions, ClientConfig, HttpClient, ServiceTransport
 use connectrpc::{ConnectError, Protocol};
 use serde_json::{Value, json};
 use std::time::Duration;
-use tertulia_proto::chats::{ChatsServiceClient, GetChatRequest, SendMessageRequest};
+use tertulia_proto::chats::{
+    ChatsServiceClient, GetChatRequest, MessagesServiceClient, SendMessageRequest,
+};
 use tertulia_proto::errors::{Failure, Reason};
 use tertulia_proto::identity::{IdentityServiceClient, LoginRequest};
 use tertulia_tests::node::Local;
 use tertulia_tests::wire::{Person, Socket, post, request};
 
-const SEND: &str = "tertulia.chats.v1.ChatsService/SendMessage";
+const SEND: &str = "tertulia.chats.v1.MessagesService/SendMessage";
 const GET: &str = "tertulia.chats.v1.ChatsService/GetChat";
 const LOGIN: &str = "tertulia.identity.v1.IdentityService/Login";
 
@@ -132,7 +134,7 @@ async fn a_result_is_the_same_on_every_transport() {
     assert_eq!(first["seq"], "1");
 
     for (name, config, http) in clients(&local) {
-        let client = ChatsServiceClient::new(http, config);
+        let client = MessagesServiceClient::new(http, config);
         let answer = client
             .send_message_with_options(wire.clone(), options(&ann))
             .await
@@ -149,7 +151,7 @@ async fn a_result_is_the_same_on_every_transport() {
         );
     }
 
-    let inside = ChatsServiceClient::new(
+    let inside = MessagesServiceClient::new(
         ServiceTransport::new(local.node.rpc.clone()),
         ClientConfig::new("http://in.process".parse().unwrap()),
     );

@@ -6,7 +6,7 @@ use std::{env, fmt::Write as _, fs};
 
 use anyhow::{Context, Result, bail, ensure};
 use buffa::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ReflectMessage as _, Value};
 
 const PROTO: &str = "../../proto";
 
@@ -180,10 +180,19 @@ fn method_row(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<String
             "no field {object}"
         );
     }
+    let right = enum_name(row, "right", "RIGHT_");
+    ensure!(
+        relation == "None" || right != "Unspecified",
+        "a method about a chat names the right that it needs"
+    );
+    let right = match relation {
+        "None" => "None".to_owned(),
+        _ => format!("Some(Right::{right})"),
+    };
     let weight = number(row, "weight");
     ensure!(weight >= 1, "the access option has no weight");
     Ok(format!(
-        "    Method {{ path: \"{}/{}\", caller: Caller::{caller}, object: {object:?}, relation: {relation}, weight: {weight}, streams: {}, input: {:?}, output: {:?} }},\n",
+        "    Method {{ path: \"{}/{}\", caller: Caller::{caller}, object: {object:?}, relation: {relation}, right: {right}, weight: {weight}, streams: {}, input: {:?}, output: {:?} }},\n",
         method.parent_service().full_name(),
         method.name(),
         method.is_client_streaming() || method.is_server_streaming(),
@@ -196,6 +205,23 @@ fn string(row: &DynamicMessage, field: &str) -> String {
     row.get_field_by_name(field)
         .and_then(|v| v.as_str().map(str::to_owned))
         .unwrap_or_default()
+}
+
+/// The value of an enum field in Rust's spelling, without its prefix.
+fn enum_name(row: &DynamicMessage, field: &str, prefix: &str) -> String {
+    let number = number(row, field) as i32;
+    let kind = row.descriptor().get_field_by_name(field);
+    let kind = kind.map(|field| field.kind());
+    let value = kind
+        .as_ref()
+        .and_then(|kind| kind.as_enum())
+        .and_then(|kind| kind.get_value(number));
+    let name = value.map(|value| value.name().trim_start_matches(prefix).to_owned());
+    name.unwrap_or_default()
+        .split('_')
+        .filter(|word| !word.is_empty())
+        .map(|word| word[..1].to_owned() + &word[1..].to_lowercase())
+        .collect()
 }
 
 fn number(row: &DynamicMessage, field: &str) -> i64 {

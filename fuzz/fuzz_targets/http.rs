@@ -32,7 +32,7 @@ static TARGET: LazyLock<Target> = LazyLock::new(|| {
     ];
     let flags = flags.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     let config = tertulia_server::config::load(None, flags).unwrap().value;
-    let node = runtime.block_on(wiring::start(config, None)).unwrap();
+    let node = runtime.block_on(wiring::start(config, Default::default())).unwrap();
     Target { runtime, node, _folder: folder }
 });
 

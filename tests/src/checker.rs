@@ -79,6 +79,66 @@ pub enum Violation {
     Missed { client: String, chat: i64, seq: i64 },
     /// A client shows what the log does not have.
     Imagined { client: String, chat: i64, seq: i64 },
+    /// A message of good form was refused for good.
+    Refused { chat: i64, key: Key },
+    /// Something of a chat reached who may not have it any more.
+    Leaked(String),
+    /// Memory, files or threads went over their bound.
+    Unbounded(String),
+    /// An answer was wrong, or an error said nothing of another try.
+    Dishonest(String),
+    /// Something that has a bound took longer.
+    Late(String),
+    /// An id was given twice or went back.
+    BadId(String),
+}
+
+/// What a service of messages must keep whatever happens. The checker and the fault runs watch them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// I1: what was acknowledged is in the store, and everybody who should have it gets it.
+    Loss,
+    /// I2: nothing is stored or shown twice.
+    Duplicate,
+    /// I3: everybody sees one order, and it has no holes.
+    Order,
+    /// I4: nothing appears that was refused or never said.
+    Phantom,
+    /// I5: everybody agrees in time.
+    Convergence,
+    /// I6: nobody hears what is no longer for them.
+    Entitlement,
+    /// I7: what is used stays within bounds.
+    Bounds,
+    /// I8: answers are right, or errors that say what to do.
+    Honesty,
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "I{}", *self as u8 + 1)
+    }
+}
+
+impl Violation {
+    /// Which promise is broken.
+    pub fn invariant(&self) -> Invariant {
+        match self {
+            Violation::Lost { .. } | Violation::Missed { .. } => Invariant::Loss,
+            Violation::Duplicated { .. } | Violation::ShownTwice { .. } => Invariant::Duplicate,
+            Violation::Hole { .. }
+            | Violation::Reordered { .. }
+            | Violation::Misordered { .. }
+            | Violation::BadId(_) => Invariant::Order,
+            Violation::Phantom { .. } | Violation::Changed { .. } | Violation::Imagined { .. } => {
+                Invariant::Phantom
+            }
+            Violation::Late(_) => Invariant::Convergence,
+            Violation::Leaked(_) => Invariant::Entitlement,
+            Violation::Unbounded(_) => Invariant::Bounds,
+            Violation::Refused { .. } | Violation::Dishonest(_) => Invariant::Honesty,
+        }
+    }
 }
 
 impl fmt::Display for Violation {
@@ -97,13 +157,25 @@ impl History {
         found.into_iter().collect()
     }
 
+    /// How many sends were acknowledged.
+    pub fn acked(&self) -> usize {
+        let acked = |s: &&Send| matches!(s.outcome, Outcome::Acked(_));
+        self.sends.iter().filter(acked).count()
+    }
+
+    /// Every message of good form that was refused for good. In a run without bad messages there is none.
+    pub fn refused(&self) -> Vec<Violation> {
+        let refused = self.sends.iter().filter(|s| s.outcome == Outcome::Refused);
+        let violation = |s: &Send| Violation::Refused {
+            chat: s.chat,
+            key: s.key.clone(),
+        };
+        refused.map(violation).collect()
+    }
+
     /// A line for people: how much was looked at.
     pub fn summary(&self) -> String {
-        let acked = self
-            .sends
-            .iter()
-            .filter(|s| matches!(s.outcome, Outcome::Acked(_)))
-            .count();
+        let acked = self.acked();
         let shown: usize = self.views.values().map(Vec::len).sum();
         format!(
             "{} sends ({acked} acked), {} chats, {} views with {shown} messages",
@@ -161,9 +233,15 @@ impl History {
     fn check_sends(&self, found: &mut BTreeSet<Violation>) {
         let mut acked: HashMap<&Key, i64> = HashMap::new();
         let mut newest: HashMap<(&str, i64), i64> = HashMap::new();
+        let mut rows: HashMap<(i64, &Key), &Row> = HashMap::new();
+        for (chat, log) in &self.logs {
+            for row in log {
+                rows.entry((*chat, &row.key)).or_insert(row);
+            }
+        }
+        let mut repeats = HashSet::new();
         for send in &self.sends {
-            let rows = self.logs.get(&send.chat).map_or(&[][..], Vec::as_slice);
-            let row = rows.iter().find(|r| r.key == send.key);
+            let row = rows.get(&(send.chat, &send.key)).copied();
             if let Outcome::Acked(seq) = send.outcome {
                 if acked
                     .insert(&send.key, seq)
@@ -182,7 +260,8 @@ impl History {
                     });
                 }
             }
-            if let Some(row) = row {
+            // A repeat has the place of the first.
+            if let Some(row) = row.filter(|_| repeats.insert(&send.key)) {
                 let device = send.key.0.as_str();
                 let before = newest.insert((device, send.chat), row.seq);
                 if before.is_some_and(|before| before > row.seq) {
@@ -287,6 +366,30 @@ mod tests {
     #[test]
     fn a_good_history_is_accepted() {
         assert_eq!(good().check(), []);
+    }
+
+    #[test]
+    fn a_refusal_is_found_where_none_should_be() {
+        let mut history = good();
+        assert_eq!(history.refused(), []);
+        history.sends[2].outcome = Outcome::Refused;
+        let found = history.refused();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].invariant().to_string(), "I8");
+    }
+
+    #[test]
+    fn invariants_have_the_numbers_of_the_list_of_faults() {
+        let lost = Violation::Lost {
+            chat: CHAT,
+            key: key(1),
+            seq: 1,
+        };
+        assert_eq!(lost.invariant().to_string(), "I1");
+        assert_eq!(
+            Violation::Leaked(String::new()).invariant().to_string(),
+            "I6"
+        );
     }
 
     #[test]
@@ -400,6 +503,18 @@ mod tests {
                 device: "ann".into()
             }]
         );
+    }
+
+    #[test]
+    fn a_repeat_has_the_place_of_the_first_and_no_other() {
+        let mut history = good();
+        history.sends.push(send(1, Outcome::Acked(1)));
+        assert_eq!(history.check(), []);
+        history.sends.push(send(1, Outcome::Acked(2)));
+        assert!(history.check().contains(&Violation::Duplicated {
+            chat: CHAT,
+            key: key(1)
+        }));
     }
 
     #[test]

@@ -8,5 +8,9 @@
 )]
 
 pub mod checker;
+pub mod faults;
 pub mod node;
+pub mod proxy;
+pub mod simulation;
+pub mod town;
 pub mod wire;

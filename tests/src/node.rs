@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tertulia_server::harm::Harm;
 use tertulia_server::wiring::{self, Node};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -49,7 +50,7 @@ impl Local {
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
         let config = tertulia_server::config::load(None, flags).unwrap_or_else(|e| panic!("{e}"));
-        let node = wiring::start(config.value, None).await.unwrap();
+        let node = wiring::start(config.value, Harm::default()).await.unwrap();
         let url = format!("http://{}", node.address);
         Local { node, url, folder }
     }
@@ -92,6 +93,12 @@ pub struct Start<'a> {
     pub settings: &'a [(&'a str, &'a str)],
     /// Aborts at this step of the n-th send.
     pub crash: Option<(&'a str, u64)>,
+    /// Further arguments of `tertulia serve`.
+    pub args: &'a [String],
+    /// Further variables of its environment.
+    pub env: &'a [(String, String)],
+    /// What it logs goes into this file; nowhere when there is none.
+    pub log: Option<&'a Path>,
 }
 
 impl Process {
@@ -100,25 +107,7 @@ impl Process {
     /// # Errors
     /// When it does not become ready.
     pub async fn start(folder: &Path, start: Start<'_>) -> Result<Process> {
-        let mut command = Command::new(binary());
-        command.arg("serve").arg("--data").arg(folder);
-        command.args(["--listen", start.listen.unwrap_or("127.0.0.1:0")]);
-        for (key, value) in QUICK.iter().chain(start.settings) {
-            command.args(["--set", &format!("{key}={value}")]);
-        }
-        if let Some((step, nth)) = start.crash {
-            command.args(["--crash-at", step, "--crash-after", &nth.to_string()]);
-        }
-        // The settings of whoever runs the tests are not the test's.
-        let foreign =
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TERTULIA_"));
-        foreign.for_each(|(name, _)| _ = command.env_remove(name));
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let mut child = command.spawn().context("the server can not be started")?;
+        let mut child = spawn(folder, &start)?;
         let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
         let ready = async {
             while let Some(line) = lines.next_line().await? {
@@ -140,11 +129,42 @@ impl Process {
                 return Err(error.context(String::from_utf8_lossy(&output.stderr).into_owned()));
             }
         };
-        // What it logs from here on is read and dropped, so that it never waits for us.
+        // What it logs from here on is read at once, so that it never waits for us.
         let mut stderr = child.stderr.take().context("no stderr")?;
-        tokio::spawn(async move { tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await });
+        match start.log {
+            Some(path) => {
+                let options = std::fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(path);
+                let mut file =
+                    tokio::fs::File::from_std(options.context("the log can not be kept")?);
+                tokio::spawn(async move { tokio::io::copy(&mut stderr, &mut file).await });
+            }
+            None => {
+                tokio::spawn(
+                    async move { tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await },
+                );
+            }
+        }
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(Process { child, url })
+    }
+
+    /// Starts the real binary on a folder and kills it after `moment`, ready or not.
+    ///
+    /// # Errors
+    /// When it can not be started, or ends by itself before that.
+    pub async fn start_and_kill(folder: &Path, moment: Duration) -> Result<()> {
+        let mut child = spawn(folder, &Start::default())?;
+        if tokio::time::timeout(moment, child.wait()).await.is_ok() {
+            let output = child.wait_with_output().await?;
+            bail!(
+                "it ended by itself: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(child.kill().await?)
     }
 
     /// The address without the scheme.
@@ -155,6 +175,18 @@ impl Process {
     /// The process.
     pub fn pid(&self) -> u32 {
         self.child.id().unwrap_or_default()
+    }
+
+    /// Sends it a signal by its name, such as `STOP`.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        let sent = std::process::Command::new("kill")
+            .args(["-s", name, &self.pid().to_string()])
+            .status()?;
+        ensure!(sent.success(), "kill -s {name} failed");
+        Ok(())
     }
 
     /// Ends it with SIGKILL and waits until it is gone.
@@ -175,12 +207,39 @@ impl Process {
     /// # Errors
     /// When it does not.
     pub async fn terminate(self) -> Result<std::process::ExitStatus> {
-        let sent = std::process::Command::new("kill")
-            .arg(self.pid().to_string())
-            .status()?;
-        ensure!(sent.success(), "kill failed");
+        self.signal("TERM")?;
         self.ended().await
     }
+}
+
+/// Starts the real binary without waiting for anything.
+fn spawn(folder: &Path, start: &Start<'_>) -> Result<Child> {
+    let mut command = tertulia();
+    command.arg("serve").arg("--data").arg(folder);
+    command.args(["--listen", start.listen.unwrap_or("127.0.0.1:0")]);
+    for (key, value) in QUICK.iter().chain(start.settings) {
+        command.args(["--set", &format!("{key}={value}")]);
+    }
+    if let Some((step, nth)) = start.crash {
+        command.args(["--crash-at", step, "--crash-after", &nth.to_string()]);
+    }
+    command.args(start.args);
+    command.envs(start.env.iter().map(|(name, value)| (name, value)));
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command.spawn().context("the server can not be started")
+}
+
+/// The binary, to be given a command. The settings of whoever runs the tests are not the test's.
+pub fn tertulia() -> Command {
+    let mut command = Command::new(binary());
+    let foreign =
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TERTULIA_"));
+    foreign.for_each(|(name, _)| _ = command.env_remove(name));
+    command
 }
 
 /// The binary, built if it is not.
@@ -202,11 +261,12 @@ pub fn binary() -> &'static Path {
             built.is_ok_and(|status| status.success()),
             "the server does not build"
         );
-        // This test is at target/<profile>/deps/<name>.
+        // A test is at target/<profile>/deps/<name>, a program at target/<profile>/<name>.
         let here = std::env::current_exe().expect("a test has a path");
-        here.ancestors()
-            .nth(2)
-            .expect("tests are two folders down")
-            .join("tertulia")
+        let mut folder = here.parent().expect("it lies in a folder");
+        if folder.ends_with("deps") {
+            folder = folder.parent().expect("deps lies in a folder");
+        }
+        folder.join("tertulia")
     })
 }

@@ -36,6 +36,20 @@ impl Answer {
     pub fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
+
+    /// The reason in the catalogue, without its prefix; empty when there is none.
+    pub fn reason(&self) -> String {
+        use base64::Engine as _;
+        use buffa::{Enumeration as _, Message as _};
+        let json = self.json();
+        let Some(value) = json["details"][0]["value"].as_str() else {
+            return String::new();
+        };
+        let bytes = base64::engine::general_purpose::STANDARD_NO_PAD.decode(value);
+        let failure = tertulia_proto::errors::Failure::decode_from_slice(&bytes.unwrap()).unwrap();
+        let reason = tertulia_proto::errors::Reason::from_i32(failure.reason.to_i32()).unwrap();
+        reason.proto_name().trim_start_matches("REASON_").to_owned()
+    }
 }
 
 /// An HTTP request.
@@ -90,6 +104,15 @@ pub async fn post(url: &str, method: &str, token: Option<&str>, body: Value) -> 
     .await
 }
 
+/// The path of a method by its own name, which is used once in the contract.
+pub fn path(method: &str) -> &'static str {
+    let named = |path: &str| path.split_once('/').is_some_and(|(_, name)| name == method);
+    let mut found = tertulia_proto::METHODS.iter().filter(|m| named(m.path));
+    let only = found.next().unwrap_or_else(|| panic!("no method {method}"));
+    assert!(found.next().is_none(), "{method} is not the only one");
+    only.path
+}
+
 /// A signed-in person.
 #[derive(Debug, Clone)]
 pub struct Person {
@@ -101,6 +124,17 @@ pub struct Person {
 }
 
 impl Person {
+    /// Somebody who has an account and is not signed in.
+    pub fn of(name: &str, password: &str) -> Person {
+        Person {
+            name: name.to_owned(),
+            user_id: String::new(),
+            token: String::new(),
+            refresh_token: String::new(),
+            password: password.to_owned(),
+        }
+    }
+
     /// Makes an account.
     pub async fn sign_up(url: &str, name: &str) -> Person {
         let password = format!(
@@ -126,7 +160,13 @@ impl Person {
 
     /// Signs in once more, on another device.
     pub async fn sign_in(&self, url: &str) -> Person {
-        let body = json!({"name": self.name, "password": self.password});
+        self.sign_in_on(url, "").await
+    }
+
+    /// Signs in on a device; without an id on a new one.
+    pub async fn sign_in_on(&self, url: &str, device: &str) -> Person {
+        let device = json!({"deviceId": device, "name": "test"});
+        let body = json!({"name": self.name, "password": self.password, "device": device});
         let answer = post(
             url,
             "tertulia.identity.v1.IdentityService/Login",
@@ -159,27 +199,45 @@ impl Person {
         post(url, method, Some(&self.token), body).await
     }
 
+    /// Calls a method, by its own name, that must do what it is asked; the answer.
+    pub async fn ok(&self, url: &str, method: &str, body: Value) -> Value {
+        let answer = self.call(url, path(method), body).await;
+        let words = String::from_utf8_lossy(&answer.body);
+        assert_eq!(answer.status, 200, "{} {method}: {words}", self.name);
+        answer.json()
+    }
+
+    /// Calls a method, by its own name, that must refuse; the reason.
+    pub async fn refused(&self, url: &str, method: &str, body: Value) -> String {
+        let answer = self.call(url, path(method), body).await;
+        assert_ne!(answer.status, 200, "{} {method} was not refused", self.name);
+        answer.reason()
+    }
+
     /// Opens the direct chat with somebody; its id.
     pub async fn chat_with(&self, url: &str, other: &Person) -> String {
         let body = json!({"userId": other.user_id});
-        let answer = self
-            .call(url, "tertulia.chats.v1.ChatsService/OpenDirect", body)
-            .await;
-        assert_eq!(
-            answer.status,
-            200,
-            "{}",
-            String::from_utf8_lossy(&answer.body)
-        );
-        answer.json()["chat"]["chatId"].as_str().unwrap().to_owned()
+        id_of(&self.ok(url, "OpenDirect", body).await)
+    }
+
+    /// Makes a group or a channel of which it is the owner; its id.
+    pub async fn create(&self, url: &str, kind: &str, title: &str, others: &[&Person]) -> String {
+        let members: Vec<&str> = others.iter().map(|other| other.user_id.as_str()).collect();
+        let kind = format!("CHAT_KIND_{}", kind.to_uppercase());
+        let id = format!("chat-{title}");
+        let body = json!({"kind": kind, "title": title, "memberIds": members, "clientChatId": id});
+        id_of(&self.ok(url, "CreateChat", body).await)
     }
 
     /// Says something; the answer.
     pub async fn say(&self, url: &str, chat: &str, id: &str, text: &str) -> Answer {
         let body = json!({"chatId": chat, "clientMessageId": id, "text": text});
-        self.call(url, "tertulia.chats.v1.ChatsService/SendMessage", body)
-            .await
+        self.call(url, path("SendMessage"), body).await
     }
+}
+
+fn id_of(answer: &Value) -> String {
+    answer["chat"]["chatId"].as_str().unwrap().to_owned()
 }
 
 /// A raw live socket that speaks JSON.

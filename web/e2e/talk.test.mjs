@@ -2,21 +2,15 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { chromium } from 'playwright-core';
+import { id, launch, open, person as someone, say, shown, shows } from './people.mjs';
 import { Server } from './server.mjs';
-
-const ARGS = [
-  '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-  '--disable-background-networking', '--disable-component-update', '--disable-sync',
-];
-const PATIENCE = 30_000;
 
 let server;
 let browser;
 
 before(async () => {
   server = await Server.start();
-  browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ARGS });
+  browser = await launch();
 });
 
 after(async () => {
@@ -24,57 +18,7 @@ after(async () => {
   await server?.end();
 });
 
-const id = (page, name) => page.getByTestId(name);
-
-/** A person in a browser of their own, signed up. */
-async function person(name, displayName, viewport = { width: 1280, height: 800 }) {
-  const context = await browser.newContext({ viewport });
-  const page = await context.newPage();
-  page.setDefaultTimeout(PATIENCE);
-  page.problems = [];
-  page.on('pageerror', (error) => page.problems.push(String(error)));
-  await page.goto(server.url);
-  await id(page, 'auth-switch').click();
-  await id(page, 'auth-name').fill(name);
-  await id(page, 'auth-display-name').fill(displayName);
-  await id(page, 'auth-password').fill(`the long password of ${[...name].reverse().join('')}`);
-  await id(page, 'auth-submit').click();
-  await id(page, 'search-input').first().waitFor();
-  return page;
-}
-
-async function open(page, query) {
-  await id(page, 'search-input').first().fill(query);
-  await id(page, 'search-result').first().click();
-  await id(page, 'composer-input').waitFor();
-}
-
-async function say(page, text) {
-  await id(page, 'composer-input').fill(text);
-  await id(page, 'composer-input').press('Enter');
-}
-
-/** What is shown, from top to bottom. */
-async function shown(page) {
-  return page.getByTestId('message').evaluateAll((messages) =>
-    messages.map((m) => ({
-      seq: m.dataset.seq ?? '',
-      text: m.querySelector('[data-testid="message-text"]')?.textContent?.trim() ?? '',
-    })),
-  );
-}
-
-/** Waits until a page shows exactly so many stored messages. */
-async function shows(page, count) {
-  await page.waitForFunction(
-    (count) => {
-      const messages = [...document.querySelectorAll('[data-testid="message"]')];
-      return messages.length === count && messages.every((m) => Number(m.dataset.seq) > 0);
-    },
-    count,
-    { timeout: PATIENCE },
-  );
-}
+const person = (name, displayName, viewport) => someone(browser, server.url, name, displayName, viewport);
 
 test('two browsers talk over a killed server, and both end with the same messages, each once, in order', async () => {
   const ann = await person('ann', 'Ann Example');

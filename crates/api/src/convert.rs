@@ -1,12 +1,25 @@
-//! From our shapes to the wire's. Dull and complete.
+//! From our shapes to the wire's, and back where a request brings them. Dull and complete: every case of ours
+//! has its case there.
 
-use tertulia_proto::{chats as wire, identity, live, users};
-use tertulia_services::chats::{
-    Answer, Chat, ChatKind, Event, EventBody, Missed, ResetReason, UserEvent, UserEventBody,
-};
+mod chat;
+mod event;
+mod member;
+mod missed;
+mod own;
+
+use tertulia_proto::{identity, users};
+use tertulia_services::chats::Seq;
 use tertulia_services::identity::{Credentials, Jwk, Login};
 use tertulia_services::ids::LoginId;
 use tertulia_services::users::User;
+
+pub use chat::{change, chat, digest, new_kind, preview};
+pub use event::{event, live_event, mentions, mentions_of, text_version};
+pub use member::{
+    chat_receipts, draft, invite, member, read_state, receipt, role, role_of, settings, settings_of,
+};
+pub use missed::{heads, missed};
+pub use own::{scheduled, user_event};
 
 /// How many of a list are asked for; `default` when the caller does not say.
 pub fn limit(asked: u32, default: usize) -> usize {
@@ -14,6 +27,21 @@ pub fn limit(asked: u32, default: usize) -> usize {
         0 => default,
         asked => asked as usize,
     }
+}
+
+/// A seq that may be missing: 0 on the wire.
+pub fn seq(from: Option<Seq>) -> i64 {
+    from.unwrap_or(0)
+}
+
+/// A seq of the wire that may be missing.
+pub fn seq_of(from: i64) -> Option<Seq> {
+    (from != 0).then_some(from)
+}
+
+/// A count; what the wire can not say is its greatest number.
+pub fn count<N: TryInto<i32>>(from: N) -> i32 {
+    from.try_into().unwrap_or(i32::MAX)
 }
 
 pub fn credentials(from: Credentials) -> identity::Credentials {
@@ -52,6 +80,7 @@ pub fn jwk(from: Jwk) -> identity::Jwk {
     }
 }
 
+/// What everybody may see of a user.
 pub fn user(from: User) -> users::User {
     users::User {
         user_id: from.id.0,
@@ -59,97 +88,5 @@ pub fn user(from: User) -> users::User {
         display_name: from.display_name,
         about: from.about,
         ..Default::default()
-    }
-}
-
-pub fn chat(from: &Chat) -> wire::Chat {
-    let kind = match from.kind {
-        ChatKind::Direct(_) => wire::ChatKind::CHAT_KIND_DIRECT,
-    };
-    wire::Chat {
-        chat_id: from.id.0,
-        kind: kind.into(),
-        member_ids: from.members().iter().map(|user| user.0).collect(),
-        head: from.head,
-        created_at_ms: from.created_at_ms,
-        last_event: from.last_event.as_deref().map(event).into(),
-        ..Default::default()
-    }
-}
-
-pub fn event(from: &Event) -> wire::Event {
-    let EventBody::Message(message) = &from.body;
-    let body = wire::Message {
-        message_id: message.id.0,
-        text: message.text.clone(),
-        client_message_id: message.key.client_message_id.clone(),
-        device_id: message.key.device.clone(),
-        ..Default::default()
-    };
-    wire::Event {
-        chat_id: from.chat.0,
-        seq: from.seq,
-        at_ms: from.at_ms,
-        actor_id: from.actor.0,
-        body: body.into(),
-        ..Default::default()
-    }
-}
-
-pub fn user_event(from: &UserEvent) -> wire::UserEvent {
-    let UserEventBody::ChatJoined(joined) = &from.body;
-    let body = wire::ChatJoined {
-        chat: chat(joined).into(),
-        ..Default::default()
-    };
-    wire::UserEvent {
-        seq: from.seq,
-        at_ms: from.at_ms,
-        body: body.into(),
-        ..Default::default()
-    }
-}
-
-pub fn missed(from: &Missed) -> live::Missed {
-    let answer: Option<live::__buffa::oneof::missed::Answer> = match &from.answer {
-        Answer::Delta { own_events, events } => live::Delta {
-            own_events: own_events.iter().map(|e| user_event(e)).collect(),
-            events: events.iter().map(|e| event(e)).collect(),
-            ..Default::default()
-        }
-        .into(),
-        Answer::Changed { chats } => live::Changed {
-            chats: chats.iter().map(chat).collect(),
-            own_head: from.own_head,
-            ..Default::default()
-        }
-        .into(),
-        Answer::Reset {
-            reason,
-            chats,
-            more,
-            epoch,
-        } => live::Reset {
-            reason: reset_reason(*reason).into(),
-            chats: chats.iter().map(chat).collect(),
-            more: *more,
-            own_head: from.own_head,
-            epoch: format!("{:016x}", epoch.0),
-            ..Default::default()
-        }
-        .into(),
-    };
-    live::Missed {
-        cursor: from.cursor.clone(),
-        answer,
-        ..Default::default()
-    }
-}
-
-fn reset_reason(from: ResetReason) -> live::ResetReason {
-    match from {
-        ResetReason::First => live::ResetReason::RESET_REASON_FIRST,
-        ResetReason::Epoch => live::ResetReason::RESET_REASON_EPOCH,
-        ResetReason::UnknownCursor => live::ResetReason::RESET_REASON_UNKNOWN_CURSOR,
     }
 }

@@ -27,6 +27,7 @@ pub fn code(kind: Kind) -> ErrorCode {
         Kind::PermissionDenied => ErrorCode::PermissionDenied,
         Kind::NotFound => ErrorCode::NotFound,
         Kind::AlreadyExists => ErrorCode::AlreadyExists,
+        Kind::FailedPrecondition => ErrorCode::FailedPrecondition,
         Kind::ResourceExhausted => ErrorCode::ResourceExhausted,
         Kind::Aborted => ErrorCode::Aborted,
         Kind::Unimplemented => ErrorCode::Unimplemented,

@@ -22,6 +22,7 @@ use tertulia_kit::limit::Budgets;
 use tertulia_kit::telemetry::Context;
 use tertulia_proto::{self as proto, Method};
 use tertulia_services::access::{Authorizer, Caller, Member, Permit, Rule};
+use tertulia_services::chats::Right;
 use tertulia_services::errors;
 use tertulia_services::identity::Identity;
 use tertulia_services::ids::{ChatId, LoginId};
@@ -99,11 +100,12 @@ impl Admission {
 
     /// The one place that asks the authorizer.
     async fn permit(&self, object: Option<i64>) -> Result<Permit, ConnectError> {
-        let rule = match (self.method.caller, self.method.relation, object) {
-            (proto::Caller::Anyone, None, None) => Rule::Anyone,
-            (proto::Caller::User, None, None) => Rule::User,
-            (proto::Caller::User, Some(proto::Relation::ChatMember), Some(chat)) => {
-                Rule::ChatMember(ChatId(chat))
+        let row = (self.method.caller, self.method.relation, self.method.right);
+        let rule = match (row, object) {
+            ((proto::Caller::Anyone, None, None), None) => Rule::Anyone,
+            ((proto::Caller::User, None, None), None) => Rule::User,
+            ((proto::Caller::User, Some(proto::Relation::ChatMember), Some(right)), Some(chat)) => {
+                Rule::ChatMember(ChatId(chat), right_of(right))
             }
             _ => return Err(raise(errors::internal("handler and access row disagree"))),
         };
@@ -124,9 +126,23 @@ impl Gate {
         }
     }
 
+    /// How long a request may take from its head to the head of its answer: as long as a call, and as long
+    /// again for its body to come.
+    pub fn request_timeout(&self) -> Duration {
+        self.parts.call_timeout * 2
+    }
+
     /// Verifies an access token.
     pub fn verify(&self, token: &str) -> Result<Caller> {
         self.parts.identity.verify(token)
+    }
+
+    /// Whether a caller that was verified before still is one.
+    ///
+    /// # Errors
+    /// `TOKEN_EXPIRED`, `LOGIN_ENDED`.
+    pub fn still_holds(&self, caller: &Caller) -> Result<()> {
+        self.parts.identity.still_holds(caller)
     }
 
     /// Calls a method for a caller that is known already, as the live session does.
@@ -216,11 +232,9 @@ impl Gate {
 
     fn caller(&self, ctx: &RequestContext) -> Result<Caller> {
         if let Some(caller) = ctx.extensions().get::<Caller>() {
-            // A session was verified when it began; its time can be over since.
-            return match caller.expires_at_ms > self.parts.clock.now_ms() {
-                true => Ok(caller.clone()),
-                false => Err(errors::token_expired()),
-            };
+            // A session was verified when it began; its time or its login can be over since.
+            self.still_holds(caller)?;
+            return Ok(caller.clone());
         }
         let Some(header) = ctx.header(http::header::AUTHORIZATION) else {
             return Err(errors::not_signed_in());
@@ -381,6 +395,23 @@ impl Dispatcher for Gate {
             router.call_bidi_streaming(path, ctx, requests, format)
         };
         Box::pin(self.clone().open(path.to_owned(), ctx, open))
+    }
+}
+
+/// The right that a method's row names.
+fn right_of(row: proto::Right) -> Right {
+    match row {
+        proto::Right::Read => Right::Read,
+        proto::Right::Send => Right::Send,
+        proto::Right::React => Right::React,
+        proto::Right::Pin => Right::Pin,
+        proto::Right::DeleteOthers => Right::DeleteOthers,
+        proto::Right::MentionAll => Right::MentionAll,
+        proto::Right::ChangeChat => Right::ChangeChat,
+        proto::Right::AddMembers => Right::AddMembers,
+        proto::Right::Invite => Right::Invite,
+        proto::Right::RemoveMembers => Right::RemoveMembers,
+        proto::Right::ChangeRoles => Right::ChangeRoles,
     }
 }
 

@@ -16,8 +16,10 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 use tertulia_kit::health::{Health, State as Life};
 use tertulia_kit::net::Net;
+use tertulia_services::errors;
 use tertulia_services::identity::Identity;
 
+use crate::error::respond;
 use crate::gate::{Gate, Peer, REQUEST_ID, context_from};
 use crate::live::{Live, socket};
 
@@ -86,10 +88,14 @@ async fn frame(State(doors): State<Doors>, mut request: Request, next: Next) -> 
     let context = context_from(request.headers());
     let id =
         HeaderValue::from_str(context.request_id.as_str()).expect("request ids are plain ASCII");
+    let context_id = context.request_id.clone();
     let peer = client_address(&request, &doors.trusted_proxies);
     request.extensions_mut().insert(context);
     request.extensions_mut().insert(Peer(peer));
-    let mut response = next.run(request).await;
+    // The gate bounds a call once its body is there; who dribbles it must not hold a place for ever.
+    let answer = tokio::time::timeout(doors.gate.request_timeout(), next.run(request)).await;
+    let late = |_| respond(&errors::deadline(), context_id.as_str());
+    let mut response = answer.unwrap_or_else(late);
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
     let fixed = [

@@ -1,16 +1,20 @@
 //! The live connection. A [`session`] is one connection, whatever carries it; the [`hub`] knows all of this
-//! node; the [`feed`] puts what was committed on the bus; [`socket`] and [`stream`] are the two carriers.
+//! node, and a [`queue`] keeps what waits for one; the [`feed`] puts what was committed on the bus; [`socket`]
+//! and [`stream`] are the two carriers.
 
 pub mod close;
 pub mod feed;
 pub mod frames;
 pub mod hub;
+pub mod queue;
 pub mod session;
 pub mod socket;
 pub mod stream;
+pub mod told;
+mod warm;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tertulia_kit::clock::SharedClock;
@@ -33,6 +37,9 @@ pub struct Options {
     pub heartbeat: Duration,
     /// How long the first frame may take.
     pub hello_timeout: Duration,
+    /// How long a session waits for the logs: for what was missed, for the heads of a heartbeat and of warm
+    /// chats.
+    pub read_timeout: Duration,
     /// The largest frame that is read.
     pub frame_bytes_max: usize,
     /// How many frames wait for a slow reader before they are dropped and it is told `behind`.
@@ -64,10 +71,13 @@ pub struct Live {
     /// Calls go through it. Set once, because its router holds this.
     gate: OnceCell<Gate>,
     open: AtomicUsize,
+    /// A promise to be broken on purpose, for tests of tests: what comes while a session is welcomed is lost.
+    skip_catch_up_buffer: AtomicBool,
+    spread: AtomicU64,
 }
 
 impl Live {
-    /// No session yet.
+    /// No session yet. Listens to what the bus says of itself.
     pub fn new(
         options: Options,
         hub: Arc<Hub>,
@@ -75,6 +85,11 @@ impl Live {
         clock: SharedClock,
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
+        let (told, heeding) = (lifecycle.told_loops(), Arc::clone(&hub));
+        lifecycle.spawn_loop("hub", move || {
+            let (told, hub) = (told.clone(), Arc::clone(&heeding));
+            async move { _ = told.run_until_cancelled(hub.heed_disruptions()).await }
+        });
         Arc::new(Live {
             options,
             hub,
@@ -83,12 +98,19 @@ impl Live {
             lifecycle,
             gate: OnceCell::new(),
             open: AtomicUsize::new(0),
+            skip_catch_up_buffer: AtomicBool::new(false),
+            spread: AtomicU64::new(0),
         })
     }
 
     /// Ties the gate, once, before the first session.
     pub fn set_gate(&self, gate: Gate) {
         assert!(self.gate.set(gate).is_ok(), "the gate is tied once");
+    }
+
+    /// Breaks a promise on purpose: sessions lose what comes while they are welcomed.
+    pub fn sabotage_catch_up(&self) {
+        self.skip_catch_up_buffer.store(true, Ordering::Relaxed);
     }
 
     /// How many sessions are open.
@@ -102,11 +124,19 @@ impl Live {
             .expect("the gate is tied before the doors open")
     }
 
+    /// A share from 0 to 1. Those who ask one after the other get shares that lie far apart, and all of them
+    /// together lie evenly: the multiples of the golden ratio do.
+    fn spread(&self) -> f64 {
+        let turn = self.spread.fetch_add(1, Ordering::Relaxed);
+        let share = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        share as f64 / f64::from(u32::MAX)
+    }
+
     /// A place for one more session.
     ///
     /// # Errors
     /// `OVERLOADED` when the node has as many as it takes.
-    fn enter(self: &Arc<Self>) -> Result<Place> {
+    pub fn enter(self: &Arc<Self>) -> Result<Place> {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         let place = Place(Arc::clone(self));
         match before < self.options.sessions_max {

@@ -8,6 +8,8 @@
 mod chats;
 mod identity;
 mod live;
+mod members;
+mod messages;
 mod users;
 
 use std::sync::Arc;
@@ -16,7 +18,9 @@ use connectrpc::Router;
 use connectrpc_health::StaticChecker;
 use connectrpc_reflection::Reflector;
 use tertulia_proto::DESCRIPTORS;
-use tertulia_proto::chats::ChatsServiceExt as _;
+use tertulia_proto::chats::{
+    ChatsServiceExt as _, MembersServiceExt as _, MessagesServiceExt as _,
+};
 use tertulia_proto::identity::IdentityServiceExt as _;
 use tertulia_proto::live::LiveServiceExt as _;
 use tertulia_proto::users::UsersServiceExt as _;
@@ -42,7 +46,9 @@ pub fn router(services: &Services) -> Router {
     let router = Router::new();
     let router = Arc::new(identity::Handler(Arc::clone(&services.identity))).register(router);
     let router = Arc::new(users::Handler(Arc::clone(&services.users))).register(router);
-    Arc::new(chats::Handler(Arc::clone(&services.chats))).register(router)
+    let router = Arc::new(chats::Handler(Arc::clone(&services.chats))).register(router);
+    let router = Arc::new(messages::Handler(Arc::clone(&services.chats))).register(router);
+    Arc::new(members::Handler(Arc::clone(&services.chats))).register(router)
 }
 
 /// The whole contract, with the live stream, gRPC health and reflection.

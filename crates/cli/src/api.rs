@@ -18,12 +18,12 @@ use tertulia_client::http::{Address, Http};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     tertulia api --list\n  \
-    tertulia api --schema ChatsService.SendMessage\n  \
+    tertulia api --schema MessagesService.SendMessage\n  \
     tertulia api IdentityService.Login '{\"name\":\"ana\",\"password\":\"…\"}'\n  \
     tertulia api --token $TOKEN UsersService.GetMe\n  \
     echo '{\"alive\":{}}' | tertulia api --token $TOKEN --live")]
 pub struct Options {
-    /// The method, such as `ChatsService.SendMessage`.
+    /// The method, such as `MessagesService.SendMessage`.
     method: Option<String>,
     /// The request as JSON; `-` reads it from standard input, nothing is `{}`.
     body: Option<String>,

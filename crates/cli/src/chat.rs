@@ -2,8 +2,10 @@
 //! lines, so that scripts and tests can talk too.
 
 mod app;
+mod commands;
 mod lines;
 mod screen;
+mod sentences;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Load, made by the same binary that takes it: `tertulia load direct`, `idle`, and the benchmark behind
+//! Load, made by the same binary that takes it: `tertulia load direct`, `group`, `idle`, `catchup`, and the benchmark behind
 //! `make bench`. What it prints is measured, and what it measures it also checks: a lost, repeated or
 //! disordered message is a failure, not a footnote.
 //!
@@ -6,15 +6,19 @@
 //! frames encoded once and patched ([`template`]), and everything of one turn written at once ([`socket`]).
 
 mod bench;
+mod catchup;
 mod child;
 mod direct;
 mod frame;
+mod group;
 mod idle;
+mod measure;
 mod people;
 mod proc;
 mod progress;
 mod report;
 mod socket;
+mod talk;
 mod template;
 
 use std::path::PathBuf;
@@ -25,9 +29,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use child::Running;
+use measure::Window;
 use people::Server;
 use proc::Process;
-use report::{Readable, milliseconds, percent_of_a_core, quantiles};
+use report::{Figure, Readable, milliseconds, percent_of_a_core, quantiles};
 
 /// Puts load on a server and measures what it does.
 #[derive(Debug, Args)]
@@ -41,8 +47,12 @@ pub struct Load {
 pub enum LoadCommand {
     /// Pairs of people write to each other; every message is checked to come once and in order.
     Direct(Direct),
+    /// The members of one group hear what some of them write; every message is checked to come once and in order.
+    Group(Group),
     /// Sessions that only rest.
     Idle(Idle),
+    /// Clients come back and learn what they missed.
+    Catchup(Catchup),
     /// Starts servers of its own and measures every published figure.
     Bench(Bench),
 }
@@ -72,6 +82,58 @@ pub struct Direct {
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
     /// Prints one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One group.
+#[derive(Debug, Args)]
+pub struct Group {
+    /// The server, such as http://127.0.0.1:8080, with its limits off; without it, one of our own is started.
+    #[arg(long)]
+    url: Option<String>,
+    /// How many members.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    members: u32,
+    /// How many of them write.
+    #[arg(long, value_name = "W", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    writers: u32,
+    /// Messages a second of all writers together.
+    #[arg(long, value_name = "R", default_value_t = 50.0)]
+    rate: f64,
+    /// How long is measured.
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// How often.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// How long a text is.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(template::TEXT_BYTES_MIN as i64..=8_000))]
+    bytes: u32,
+    /// The server's process, when it is on this machine, for its processor time.
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+    /// Prints one JSON array instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Clients that come back.
+#[derive(Debug, Args)]
+pub struct Catchup {
+    /// The server, such as http://127.0.0.1:8080, with its limits off; without it, one of our own is started.
+    #[arg(long)]
+    url: Option<String>,
+    /// How often each figure is taken.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    runs: u32,
+    /// In how many chats the busy user is.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    chats: u32,
+    /// How many events lie between what a client holds and what it asks about.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    events: u64,
+    /// Prints one JSON array instead of text.
     #[arg(long)]
     json: bool,
 }
@@ -142,7 +204,9 @@ pub async fn run(command: LoadCommand) -> Result<ExitCode> {
 async fn dispatch(command: LoadCommand) -> Result<ExitCode> {
     match command {
         LoadCommand::Direct(args) => run_direct(args).await,
+        LoadCommand::Group(args) => run_group(args).await,
         LoadCommand::Idle(args) => run_idle(args).await,
+        LoadCommand::Catchup(args) => run_catchup(args).await,
         LoadCommand::Bench(Bench { quick, out }) => {
             proc::raise_open_files();
             let plan = if quick {
@@ -278,6 +342,117 @@ fn direct_text(args: &Direct, outcome: &direct::Outcome) {
     }
 }
 
+/// A server: the one at the address, or one of our own with its folder.
+struct Host {
+    server: Server,
+    process: Option<Process>,
+    own: Option<(Running, tempfile::TempDir)>,
+}
+
+impl Host {
+    async fn at(url: Option<&str>, pid: Option<u32>) -> Result<Self> {
+        if let Some(url) = url {
+            return Ok(Host {
+                server: Server::at(url).await?,
+                process: pid.map(Process),
+                own: None,
+            });
+        }
+        let folder = tempfile::tempdir().context("no folder for the server's data")?;
+        let running = Running::start(folder.path()).await?;
+        Ok(Host {
+            server: running.server,
+            process: Some(running.process),
+            own: Some((running, folder)),
+        })
+    }
+
+    async fn stop(self) -> Result<()> {
+        if let Some((running, folder)) = self.own {
+            running.stop().await?;
+            folder
+                .close()
+                .context("the server's data could not be removed")?;
+        }
+        Ok(())
+    }
+}
+
+fn print_figures(figures: &[Figure], json: bool) -> Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(figures)?);
+    } else {
+        println!("{}", report::table(figures));
+    }
+    Ok(())
+}
+
+async fn run_group(args: Group) -> Result<ExitCode> {
+    ensure!(
+        (0.1..=1_000_000.0).contains(&args.rate),
+        "a rate is between 0.1 and 1,000,000 messages a second"
+    );
+    let members = args.members as usize;
+    enough_files(members)?;
+    let host = Host::at(args.url.as_deref(), args.server_pid).await?;
+    let accounts = host.server.accounts(members).await?;
+    let (owner, others) = accounts.split_first().context("there is an owner")?;
+    let chat_id = host.server.groups(owner, others, 1).await?.remove(0);
+    let plan = group::Plan {
+        writers: args.writers as usize,
+        rate: args.rate,
+        text_bytes: args.bytes as usize,
+        window: Window {
+            warm_up: Duration::from_secs(1),
+            measured: Duration::from_secs(args.seconds),
+            server: host.process,
+        },
+    };
+    let mut outcomes = Vec::new();
+    for _ in 0..args.runs {
+        outcomes.push(group::run(host.server, &accounts, chat_id, &plan).await?);
+    }
+    host.stop().await?;
+    let name = format!("group of {members}, {} messages/s", Readable(args.rate));
+    let each = |f: &dyn Fn(&group::Outcome) -> Option<f64>| {
+        outcomes.iter().filter_map(f).collect::<Vec<f64>>()
+    };
+    let cpu = each(&|o| o.cpu_us_per_delivery());
+    let acks = each(&|o| Some(milliseconds(&o.ack_ns, 0.99)));
+    let behind = each(&|o| Some(o.behind as f64));
+    let figures: Vec<Figure> = [
+        Figure::of_group(&format!("{name}, delivered"), &outcomes),
+        Figure::of(format!("{name}, CPU of a million"), "s", cpu),
+        Figure::of(format!("{name}, ack p99"), "ms", acks),
+        Figure::of(format!("{name}, behind"), "sessions", behind),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    print_figures(&figures, args.json)?;
+    let mut broken = outcomes.iter().map(|outcome| outcome.violations);
+    Ok(match broken.find(|violations| violations.total() > 0) {
+        None => ExitCode::SUCCESS,
+        Some(violations) => {
+            eprintln!("BROKEN {violations:?}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+async fn run_catchup(args: Catchup) -> Result<ExitCode> {
+    let host = Host::at(args.url.as_deref(), None).await?;
+    let plan = catchup::Plan {
+        runs: args.runs as usize,
+        chats: args.chats as usize,
+        events: args.events,
+    };
+    let figures = catchup::run(host.server, &plan).await?;
+    host.stop().await?;
+    print_figures(&figures, args.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn run_idle(args: Idle) -> Result<ExitCode> {
     let connections = args.connections as usize;
     enough_files(connections)?;
@@ -370,6 +545,8 @@ mod tests {
         for line in [
             direct,
             idle,
+            "load group --members 500 --rate 20 --runs 3",
+            "load catchup --runs 3 --chats 500 --events 100000 --json",
             "load bench --quick --out target/bench.json",
             "load bench",
         ] {
@@ -384,6 +561,7 @@ mod tests {
             "load direct --url x --pairs 0",
             "load direct --url x --bytes 9000",
             "load idle",
+            "load group --members 1",
         ] {
             assert!(
                 Cli::try_parse_from(line.split_whitespace()).is_err(),

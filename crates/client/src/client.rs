@@ -1,43 +1,42 @@
-//! The face of the SDK.
+//! The face of the SDK: who somebody is, and the connection. What can be done with chats is beside it, by what
+//! it is done to.
+
+mod chats;
+mod members;
+mod messages;
+mod own;
+mod people;
+
+pub use chats::{ChatUpdate, NewChat, PAGE_EVENTS_MAX, Verified};
+pub use members::Invitation;
+pub use messages::{NewMessage, TEXT_CHARS_MAX};
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tertulia_proto::chats::list_events_request::From as Start;
-use tertulia_proto::chats::{
-    Chat, ListChatsRequest, ListChatsResponse, ListEventsRequest, ListEventsResponse,
-    OpenDirectRequest, OpenDirectResponse,
-};
 use tertulia_proto::identity::{
-    CreateAccountRequest, CreateAccountResponse, Credentials, Device, ListLoginsRequest,
-    ListLoginsResponse, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse,
-};
-use tertulia_proto::users::{
-    GetMeRequest, GetMeResponse, GetUsersRequest, GetUsersResponse, SearchUsersRequest,
-    SearchUsersResponse, UpdateProfileRequest, UpdateProfileResponse, User,
+    CreateAccountRequest, Credentials, Device, ListLoginsRequest, ListLoginsResponse, LoginRequest,
+    LogoutRequest,
 };
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::core::{Change, ChatView, Connection, Core, Observer, Options, Seen, empty, message};
-use crate::error::{Error, Result};
-use crate::http::Address;
-use crate::outbox::{Entry, State};
+use crate::change::{Change, Connection, Observer, Seen};
+use crate::core::{Core, empty};
+use crate::error::Result;
+use crate::http::{Address, Http};
+use crate::methods::Method;
+use crate::options::Options;
+use crate::outbox::State;
 use crate::store::{Record, Store, file, memory};
-use crate::time::{now_ms, random_id};
-use crate::{ChatId, UserId, session};
+use crate::time::{Machine, System};
+use crate::transport::Transport;
+use crate::{UserId, session};
 
-/// The longest message, in characters, as the contract says.
-pub const TEXT_CHARS_MAX: usize = 8_000;
-
-/// The longest page of history: its longest messages still fit into one frame.
-pub const PAGE_EVENTS_MAX: u32 = 200;
-
-const IDENTITY: &str = "tertulia.identity.v1.IdentityService";
-const USERS: &str = "tertulia.users.v1.UsersService";
-const CHATS: &str = "tertulia.chats.v1.ChatsService";
+/// How often a call that names itself is made when its answer does not come.
+const CALL_TRIES_MAX: u32 = 3;
 
 /// Makes a [`Client`].
 pub struct Builder {
@@ -46,6 +45,8 @@ pub struct Builder {
     folder: Option<PathBuf>,
     options: Options,
     observer: Option<Observer>,
+    transport: Option<Arc<dyn Transport>>,
+    machine: Arc<dyn Machine>,
 }
 
 impl Builder {
@@ -77,6 +78,20 @@ impl Builder {
         self
     }
 
+    /// Reaches the server by this; without one, by HTTP and a WebSocket.
+    #[must_use]
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// Takes time and chance from this machine; without one, from the one that it runs on.
+    #[must_use]
+    pub fn machine(mut self, machine: Arc<dyn Machine>) -> Self {
+        self.machine = machine;
+        self
+    }
+
     /// Reads what is stored and makes the client. It does not connect yet.
     ///
     /// # Errors
@@ -87,12 +102,11 @@ impl Builder {
             (None, Some(folder)) => Arc::new(file::Folder::open(folder)?),
             (None, None) => Arc::new(memory::Memory::default()),
         };
-        let core = Core::new(
-            Address::parse(&self.url)?,
-            store,
-            self.options,
-            self.observer,
-        )?;
+        let transport = match self.transport {
+            Some(transport) => transport,
+            None => Arc::new(Http::new(Address::parse(&self.url)?)),
+        };
+        let core = Core::new(transport, self.machine, store, self.options, self.observer)?;
         Ok(Client {
             inner: Arc::new(Inner {
                 core: Arc::new(core),
@@ -125,13 +139,15 @@ impl Drop for Inner {
 impl Client {
     /// A client of the server at `url`, such as `http://127.0.0.1:8080`.
     pub fn builder(url: impl Into<String>) -> Builder {
-        let (store, folder, observer) = (None, None, None);
+        let (store, folder, observer, transport) = (None, None, None, None);
         Builder {
             url: url.into(),
             store,
             folder,
             options: Options::default(),
             observer,
+            transport,
+            machine: Arc::new(System),
         }
     }
 
@@ -185,10 +201,7 @@ impl Client {
             device: self.device().into(),
             ..Default::default()
         };
-        let method = format!("{IDENTITY}/CreateAccount");
-        let wait = self.core().options.call_timeout;
-        let answer: CreateAccountResponse =
-            self.core().http.call(&method, None, &request, wait).await?;
+        let answer = self.core().ask_alone(None, &request).await?;
         self.signed_in(answer.credentials.into_option()).await
     }
 
@@ -203,9 +216,7 @@ impl Client {
             device: self.device().into(),
             ..Default::default()
         };
-        let method = format!("{IDENTITY}/Login");
-        let wait = self.core().options.call_timeout;
-        let answer: LoginResponse = self.core().http.call(&method, None, &request, wait).await?;
+        let answer = self.core().ask_alone(None, &request).await?;
         self.signed_in(answer.credentials.into_option()).await
     }
 
@@ -228,11 +239,7 @@ impl Client {
     /// # Errors
     /// Only when the store can not be written.
     pub async fn sign_out(&self) -> Result<()> {
-        let told: Result<LogoutResponse> = self
-            .core()
-            .call(&format!("{IDENTITY}/Logout"), &LogoutRequest::default())
-            .await;
-        if let Err(error) = told {
+        if let Err(error) = self.core().ask(&LogoutRequest::default()).await {
             tracing::debug!(%error, "the server was not told of the sign-out");
         }
         let running = self.is_running();
@@ -254,12 +261,7 @@ impl Client {
     /// # Errors
     /// As every call.
     pub async fn logins(&self) -> Result<ListLoginsResponse> {
-        self.core()
-            .call(
-                &format!("{IDENTITY}/ListLogins"),
-                &ListLoginsRequest::default(),
-            )
-            .await
+        self.core().ask(&ListLoginsRequest::default()).await
     }
 
     // ---- the connection
@@ -310,329 +312,30 @@ impl Client {
         self.core().changes()
     }
 
-    /// Everything that the server was known to hold has been shown, and everything written here is confirmed
-    /// or failed.
+    /// Everything that the server was known to hold has been shown, and everything written here is stored or
+    /// failed.
     pub fn is_settled(&self) -> bool {
         let mind = self.core().mind();
-        let sent = mind
-            .known
-            .outbox
-            .iter()
-            .all(|e| matches!(e.state, State::Failed(_)));
-        sent && mind
-            .known
-            .chats
-            .values()
-            .all(|known| known.timeline.hole().is_none())
+        let is_done = |state: &State| matches!(state, State::Failed(_) | State::Sent(_));
+        let sent = mind.known.outbox.iter().all(|e| is_done(&e.state));
+        let mut chats = mind.known.chats.values();
+        sent && chats.all(|chat| chat.left().is_some() || chat.hole().is_none())
     }
 
-    // ---- people
-
-    /// The user's own profile.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn me(&self) -> Result<User> {
-        let answer: GetMeResponse = self
-            .core()
-            .call(&format!("{USERS}/GetMe"), &GetMeRequest::default())
-            .await?;
-        answer.user.into_option().ok_or_else(|| empty("user"))
-    }
-
-    /// The profiles of up to 100 users; unknown ones are left out.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn users(&self, user_ids: Vec<UserId>) -> Result<Vec<User>> {
-        let request = GetUsersRequest {
-            user_ids,
-            ..Default::default()
-        };
-        let answer: GetUsersResponse = self
-            .core()
-            .call(&format!("{USERS}/GetUsers"), &request)
-            .await?;
-        Ok(answer.users)
-    }
-
-    /// Changes what is given.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn update_profile(
-        &self,
-        display_name: Option<String>,
-        about: Option<String>,
-    ) -> Result<User> {
-        let request = UpdateProfileRequest {
-            display_name,
-            about,
-            ..Default::default()
-        };
-        let answer: UpdateProfileResponse = self
-            .core()
-            .call(&format!("{USERS}/UpdateProfile"), &request)
-            .await?;
-        answer.user.into_option().ok_or_else(|| empty("user"))
-    }
-
-    /// Finds people by the beginning of their name.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn search(&self, query: &str, limit: u32) -> Result<SearchUsersResponse> {
-        let request = SearchUsersRequest {
-            query: query.to_owned(),
-            limit,
-            ..Default::default()
-        };
-        self.core()
-            .call(&format!("{USERS}/SearchUsers"), &request)
-            .await
-    }
-
-    // ---- chats
-
-    /// Opens the direct chat with a user: always the same one.
-    ///
-    /// # Errors
-    /// `USER_NOT_FOUND`, `CHAT_WITH_SELF`, or as every call.
-    pub async fn open_direct(&self, user_id: UserId) -> Result<Chat> {
-        let request = OpenDirectRequest {
-            user_id,
-            ..Default::default()
-        };
-        let answer: OpenDirectResponse = self
-            .core()
-            .call(&format!("{CHATS}/OpenDirect"), &request)
-            .await?;
-        let chat = answer.chat.into_option().ok_or_else(|| empty("chat"))?;
-        let met = chat.clone();
-        // Somebody looks at it now: all of it when that is not much, else its end.
-        let fresh = self.core().options.hole_events_max;
-        self.core().change(|set| set.chat_met(met, fresh))?;
-        Ok(chat)
-    }
-
-    /// A page of the user's chats from the server, newest first; they are known here from then on.
-    ///
-    /// # Errors
-    /// `BAD_CURSOR` for a foreign page token, or as every call.
-    pub async fn list_chats(&self, limit: u32, page_token: &str) -> Result<ListChatsResponse> {
-        let request = ListChatsRequest {
-            limit,
-            page_token: page_token.to_owned(),
-            ..Default::default()
-        };
-        let answer: ListChatsResponse = self
-            .core()
-            .call(&format!("{CHATS}/ListChats"), &request)
-            .await?;
-        let met = answer.chats.clone();
-        let fresh = self.core().options.fresh_events;
-        self.core()
-            .change(|set| met.into_iter().for_each(|chat| set.chat_met(chat, fresh)))?;
-        Ok(answer)
-    }
-
-    /// The chats that are known here, the one with the newest event first.
-    pub fn chats(&self) -> Vec<ChatView> {
-        let ids: Vec<ChatId> = self.core().mind().known.chats.keys().copied().collect();
-        let mut views: Vec<ChatView> = ids
-            .into_iter()
-            .filter_map(|chat| self.chat(chat, 1))
-            .collect();
-        let newest = |view: &ChatView| {
-            view.events
-                .last()
-                .map_or(view.chat.created_at_ms, |e| e.at_ms)
-        };
-        views.sort_by_key(|view| std::cmp::Reverse(newest(view)));
-        views
-    }
-
-    /// A chat with its newest `last` events, as they are shown. None when nothing is known of it.
-    pub fn chat(&self, chat: ChatId, last: usize) -> Option<ChatView> {
-        let mind = self.core().mind();
-        let known = mind.known.chats.get(&chat)?;
-        let timeline = &known.timeline;
-        let mut events: Vec<_> = timeline.shown().rev().take(last).cloned().collect();
-        events.reverse();
-        let all_shown = events
-            .first()
-            .is_none_or(|first| first.seq == *timeline.window().start());
-        let older = !all_shown || timeline.older_before().is_some();
-        // Our own messages behind a hole are stored, but not shown as events yet.
-        let held_back = timeline
-            .held_back()
-            .filter_map(|event| own_entry(event, &mind.known.device));
-        let pending = held_back
-            .chain(mind.known.outbox.of(chat).cloned())
-            .collect();
-        Some(ChatView {
-            chat: known.chat.clone(),
-            events,
-            pending,
-            head: timeline.head(),
-            older,
-        })
-    }
-
-    /// Reads up to `limit` events before those that are shown and shows them too. Gives how many came; 0 at
-    /// the beginning of the chat.
-    ///
-    /// # Errors
-    /// `CHAT_NOT_FOUND`, or as every call.
-    pub async fn older(&self, chat: ChatId, limit: u32) -> Result<usize> {
-        let before = {
-            let mind = self.core().mind();
-            let known = mind.known.chats.get(&chat);
-            let Some(before) = known.map_or(Some(0), |k| k.timeline.older_before()) else {
-                return Ok(0);
-            };
-            before
-        };
-        let page = self.history(chat, Start::BeforeSeq(before), limit).await?;
-        let count = page.events.len();
-        if before == 0 {
-            // Nothing was known of this chat.
-            let head = page.head;
-            let events = page.events;
-            self.core().change(|set| {
-                if let Some(first) = events.first() {
-                    set.put(Record::Position {
-                        chat,
-                        tip: first.seq - 1,
-                        head,
-                    });
-                    set.put(Record::Events {
-                        chat,
-                        from: first.seq,
-                        to: head,
-                        events,
-                    });
+    /// Makes a call that carries a name of its own, so that it may be made again: the server answers as the
+    /// first time.
+    async fn ask_again<Q: Method>(&self, request: &Q) -> Result<Q::Answer> {
+        let core = self.core();
+        let mut backoff = core.backoff();
+        let mut tries = 1;
+        loop {
+            match core.ask(request).await {
+                Err(error) if error.is_retryable() && tries < CALL_TRIES_MAX => {
+                    tries += 1;
+                    tokio::time::sleep(backoff.next(error.retry_after())).await;
                 }
-            })?;
-            return Ok(count);
-        }
-        // History is not stored: the server has it.
-        if let Some(known) = self.core().mind().known.chats.get_mut(&chat) {
-            known.timeline.page_before(before, page.events, page.head);
-        }
-        self.core().tell(Change::Chat(chat));
-        Ok(count)
-    }
-
-    /// Reads a part of a chat's log from the server, at most [`PAGE_EVENTS_MAX`] events, without keeping it.
-    ///
-    /// # Errors
-    /// `CHAT_NOT_FOUND`, or as every call.
-    pub async fn history(
-        &self,
-        chat: ChatId,
-        from: Start,
-        limit: u32,
-    ) -> Result<ListEventsResponse> {
-        let request = ListEventsRequest {
-            chat_id: chat,
-            from: Some(from),
-            limit: limit.min(PAGE_EVENTS_MAX),
-            ..Default::default()
-        };
-        self.core()
-            .call(&format!("{CHATS}/ListEvents"), &request)
-            .await
-    }
-
-    // ---- messages
-
-    /// Puts a message into the outbox and gives its id. When this returns, the message is on disk and goes
-    /// out as soon as there is a connection, once, in the order of the calls.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for an empty or too long text or a full outbox, [`Error::SignedOut`],
-    /// [`Error::Store`].
-    pub async fn send(&self, chat: ChatId, text: &str) -> Result<String> {
-        if text.is_empty() || text.chars().count() > TEXT_CHARS_MAX {
-            return Err(Error::Invalid(format!(
-                "a message has 1 to {TEXT_CHARS_MAX} characters"
-            )));
-        }
-        let entry = Entry {
-            chat,
-            client_message_id: random_id(),
-            text: text.to_owned(),
-            at_ms: now_ms(),
-            state: State::Queued,
-        };
-        let id = entry.client_message_id.clone();
-        let max = self.core().options.outbox_max;
-        self.core().change(|set| {
-            if set.mind.known.user == 0 {
-                return Err(Error::SignedOut);
+                answer => return answer,
             }
-            if set.mind.known.outbox.len() >= max {
-                return Err(Error::Invalid(format!("{max} messages wait already")));
-            }
-            set.told.push(message(&entry, State::Queued));
-            set.put(Record::Message(entry));
-            Ok(())
-        })??;
-        self.core().sync().await?;
-        Ok(id)
-    }
-
-    /// Every message that is not confirmed.
-    pub fn outbox(&self) -> Vec<Entry> {
-        self.core().mind().known.outbox.iter().cloned().collect()
-    }
-
-    /// Sends a failed message again. Nothing happens when there is no such one.
-    ///
-    /// # Errors
-    /// Only when the store can not be written.
-    pub fn retry(&self, chat: ChatId, client_message_id: &str) -> Result<()> {
-        let failed = {
-            let mind = self.core().mind();
-            let entry = mind.known.outbox.entry(chat, client_message_id);
-            entry.is_some_and(|e| matches!(e.state, State::Failed(_)))
-        };
-        if failed {
-            self.core().mark(chat, client_message_id, State::Queued)
-        } else {
-            Ok(())
         }
     }
-
-    /// Gives up a failed message. One that may be on its way stays: it can not be called back.
-    ///
-    /// # Errors
-    /// Only when the store can not be written.
-    pub fn discard(&self, chat: ChatId, client_message_id: &str) -> Result<()> {
-        self.core().change(|set| {
-            let entry = set.mind.known.outbox.entry(chat, client_message_id);
-            if entry.is_some_and(|e| matches!(e.state, State::Failed(_))) {
-                let client_message_id = client_message_id.to_owned();
-                set.put(Record::MessageGone {
-                    chat,
-                    client_message_id,
-                });
-                set.told.push(Change::Chat(chat));
-            }
-        })
-    }
-}
-
-fn own_entry(event: &tertulia_proto::chats::Event, device: &str) -> Option<Entry> {
-    let Some(tertulia_proto::chats::event::Body::Message(message)) = &event.body else {
-        return None;
-    };
-    (message.device_id == device).then(|| Entry {
-        chat: event.chat_id,
-        client_message_id: message.client_message_id.clone(),
-        text: message.text.clone(),
-        at_ms: event.at_ms,
-        state: State::Sent(event.seq),
-    })
 }

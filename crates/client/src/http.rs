@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use buffa::Message;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{Request, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -14,6 +14,8 @@ use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 
 use crate::error::{Error, Refusal, Result};
+use crate::socket;
+use crate::transport::{Transport, Wire};
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
@@ -103,25 +105,6 @@ impl Http {
         }
     }
 
-    /// Calls `method`, such as `tertulia.users.v1.UsersService/GetMe`.
-    ///
-    /// # Errors
-    /// What the server says, or that there was no answer.
-    pub async fn call<Q: Message, A: Message>(
-        &self,
-        method: &str,
-        token: Option<&str>,
-        request: &Q,
-        timeout: Duration,
-    ) -> Result<A> {
-        let body = request.encode_to_vec().into();
-        let answer = self
-            .post(method, "application/proto", token, body, timeout)
-            .await?;
-        let answer = answer.map_err(|(status, body)| Refusal::of_json(status, &body))?;
-        A::decode_from_slice(&answer).map_err(|e| Error::Protocol(e.to_string()))
-    }
-
     /// Posts a body as it is. The inner error is the status and the body of a refusal.
     ///
     /// # Errors
@@ -160,6 +143,30 @@ impl Http {
         tokio::time::timeout(timeout, exchange)
             .await
             .unwrap_or(Err(Error::Timeout(timeout)))
+    }
+}
+
+impl Transport for Http {
+    fn call<'a>(
+        &'a self,
+        method: &'a str,
+        token: Option<&'a str>,
+        request: Vec<u8>,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Bytes>> {
+        Box::pin(async move {
+            let answer = self
+                .post(method, "application/proto", token, request.into(), timeout)
+                .await?;
+            answer.map_err(|(status, body)| Refusal::of_json(status, &body).into())
+        })
+    }
+
+    fn dial(&self, timeout: Duration) -> BoxFuture<'_, Result<Box<dyn Wire>>> {
+        Box::pin(async move {
+            let socket = socket::dial(&self.address, socket::PROTO, timeout).await?;
+            Ok(Box::new(socket) as Box<dyn Wire>)
+        })
     }
 }
 

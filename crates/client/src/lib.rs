@@ -2,7 +2,7 @@
 //!
 //! A [`Client`] is one account on one device. It keeps what it knows in a [`store`], sends what is written
 //! through a durable [`outbox`], holds a live connection and repairs what was lost on it, so that what it
-//! shows is the log of each chat: in order, each message once, without holes.
+//! shows is the log of each chat: in order, each message once and as it is now, without holes.
 //!
 //! ```no_run
 //! # async fn talk() -> Result<(), tertulia_client::Error> {
@@ -18,22 +18,34 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod calls;
+mod change;
 mod client;
 mod core;
 pub mod error;
 pub mod http;
+mod methods;
+mod options;
 pub mod outbox;
 pub mod ranges;
 mod session;
 pub mod socket;
 pub mod store;
-mod time;
+pub mod time;
 pub mod timeline;
+pub mod transport;
+mod verify;
+mod view;
 
-pub use client::{Builder, Client, PAGE_EVENTS_MAX, TEXT_CHARS_MAX};
-pub use core::{Change, ChatView, Connection, Observer, Options, Seen};
+pub use change::{Change, Connection, Observer, Seen};
+pub use client::{
+    Builder, ChatUpdate, Client, Invitation, NewChat, NewMessage, PAGE_EVENTS_MAX, TEXT_CHARS_MAX,
+    Verified,
+};
 pub use error::{Error, Result};
+pub use options::Options;
 pub use outbox::{Entry, State};
+pub use view::ChatView;
 
 /// Ids as the contract has them.
 pub type ChatId = i64;

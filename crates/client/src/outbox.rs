@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
-use tertulia_proto::chats::Event;
 use tertulia_proto::chats::event::Body;
+use tertulia_proto::chats::{Event, Mentions};
 
 use crate::ChatId;
 
@@ -16,14 +16,14 @@ pub enum State {
     Queued,
     /// Sent; the answer is awaited.
     Sending,
-    /// Stored by the server under this seq.
+    /// Stored by the server under this seq; its event is on its way.
     Sent(i64),
     /// Refused for good, and why.
     Failed(String),
 }
 
 /// A message of this device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// Where it goes.
     pub chat: ChatId,
@@ -31,13 +31,22 @@ pub struct Entry {
     pub client_message_id: String,
     /// What it says.
     pub text: String,
+    /// The message that it answers; 0 for none.
+    #[serde(default)]
+    pub reply_to_seq: i64,
+    /// The message whose thread it belongs to; 0 for none.
+    #[serde(default)]
+    pub thread_seq: i64,
+    /// Whom it mentions.
+    #[serde(default)]
+    pub mentions: Option<Mentions>,
     /// When it was written, by the local clock.
     pub at_ms: i64,
     /// Where it is.
     pub state: State,
 }
 
-/// All messages that the server has not confirmed.
+/// All messages that are not among the held events.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outbox {
     chats: BTreeMap<ChatId, VecDeque<Entry>>,
@@ -87,7 +96,7 @@ impl Outbox {
         self.chats.values().map(VecDeque::len).sum()
     }
 
-    /// Whether everything is confirmed.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.chats.is_empty()
     }
@@ -150,6 +159,9 @@ mod tests {
             chat,
             client_message_id,
             text,
+            reply_to_seq: 0,
+            thread_seq: 0,
+            mentions: None,
             at_ms: 0,
             state: State::Queued,
         }

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, SinkExt, StreamExt as _};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{self, http::HeaderValue};
+use tokio_tungstenite::tungstenite::{self, Message, http::HeaderValue};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
 use crate::error::{Error, Refusal, Result};
 use crate::http::{Address, offline};
+use crate::transport::{Heard, Wire};
 
 /// Frames as protobuf.
 pub const PROTO: &str = "tertulia.v1.proto";
@@ -65,6 +68,47 @@ async fn connect(address: &Address, subprotocol: &str) -> Result<Socket> {
         .map_or(Connector::Plain, Connector::Rustls);
     let opened = client_async_tls_with_config(request, stream, Some(config), Some(connector)).await;
     opened.map(|(socket, _)| socket).map_err(refused)
+}
+
+impl Wire for Socket {
+    fn send(&mut self, frame: Vec<u8>) -> BoxFuture<'_, Result<()>> {
+        let sent = SinkExt::send(self, Message::Binary(frame.into()));
+        sent.map(|sent| sent.map_err(|e| offline(&e))).boxed()
+    }
+
+    fn recv(&mut self) -> BoxFuture<'_, Result<Heard>> {
+        Box::pin(async {
+            loop {
+                match self.next().await {
+                    Some(Ok(Message::Binary(bytes))) => {
+                        return Ok(Heard::Frame(bytes));
+                    }
+                    Some(Ok(Message::Close(Some(close)))) if u16::from(close.code) >= 4000 => {
+                        return Ok(Heard::Closed {
+                            code: u16::from(close.code).into(),
+                            reason: close.reason.to_string(),
+                        });
+                    }
+                    Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                    Some(Ok(Message::Text(_))) => {
+                        return Err(Error::Protocol("a text frame came".into()));
+                    }
+                    Some(Err(tungstenite::Error::Capacity(e))) => {
+                        return Err(Error::Protocol(e.to_string()));
+                    }
+                    Some(Err(error)) => return Err(offline(&error)),
+                    Some(Ok(Message::Close(_))) | None => {
+                        return Err(Error::Offline("the server closed the connection".into()));
+                    }
+                }
+            }
+        })
+    }
+
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        // The close is a courtesy; a peer that does not take it is left alone.
+        WebSocketStream::close(self, None).map(drop).boxed()
+    }
 }
 
 fn refused(error: tungstenite::Error) -> Error {

@@ -1,26 +1,52 @@
 //! The clock and chance of this crate. They only decide when to try; never what is true.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tertulia_proto::identity::Credentials;
+use tokio::time::Instant;
 
-/// Milliseconds since 1970 by the local clock, which may be wrong.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the client stands alone, without the kit"
-)]
-pub(crate) fn now_ms() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |d| d.as_millis() as i64)
+/// The clock and the chance of the machine that a client runs on.
+pub trait Machine: Send + Sync + 'static {
+    /// Milliseconds since 1970 by the local clock, which may be wrong.
+    fn now_ms(&self) -> i64;
+
+    /// Fills with random bytes that nobody can guess.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// The machine as it is.
+#[derive(Debug, Clone, Copy)]
+pub struct System;
+
+impl Machine for System {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the client stands alone, without the kit"
+    )]
+    fn now_ms(&self) -> i64 {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.map_or(0, |d| d.as_millis() as i64)
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        getrandom::fill(bytes).expect("the system has a source of randomness");
+    }
 }
 
 /// 128 random bits, as ids of devices and messages are written.
-pub(crate) fn random_id() -> String {
+pub(crate) fn random_id(machine: &dyn Machine) -> String {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the system has a source of randomness");
+    machine.fill(&mut bytes);
     URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// A random number from 0 to 1.
+pub(crate) fn random_share(machine: &dyn Machine) -> f64 {
+    let mut bytes = [0; 4];
+    machine.fill(&mut bytes);
+    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
 }
 
 /// How long an access token lives, counted on a clock that no one sets. A token that was just issued says
@@ -33,9 +59,9 @@ pub(crate) struct Life {
 
 impl Life {
     /// Of credentials that the server just gave.
-    pub(crate) fn issued(credentials: &Credentials) -> Self {
+    pub(crate) fn issued(credentials: &Credentials, now_ms: i64) -> Self {
         let lifetime = lifetime(&credentials.access_token).unwrap_or_else(|| {
-            let left = credentials.access_expires_at_ms - now_ms();
+            let left = credentials.access_expires_at_ms - now_ms;
             Duration::from_millis(if left > 0 { left as u64 } else { 60_000 })
         });
         Life {
@@ -45,8 +71,8 @@ impl Life {
     }
 
     /// Of credentials that were stored some time ago.
-    pub(crate) fn stored(credentials: &Credentials) -> Self {
-        let left = (credentials.access_expires_at_ms - now_ms()).max(0) as u64;
+    pub(crate) fn stored(credentials: &Credentials, now_ms: i64) -> Self {
+        let left = (credentials.access_expires_at_ms - now_ms).max(0) as u64;
         Life {
             born: Instant::now(),
             lifetime: Duration::from_millis(left),
@@ -95,12 +121,12 @@ mod tests {
             access_expires_at_ms: 1,
             ..Default::default()
         };
-        let life = Life::issued(&credentials);
+        let life = Life::issued(&credentials, 2_000);
         assert!(!life.is_over());
         assert!(
             life.renew_in() > Duration::from_secs(330)
                 && life.renew_in() < Duration::from_secs(341)
         );
-        assert!(Life::stored(&credentials).is_over());
+        assert!(Life::stored(&credentials, 2_000).is_over());
     }
 }

@@ -1,408 +1,483 @@
-//! One chat's log as this client knows it: a pure state machine, without a clock and without a network.
+//! One chat as this client knows it: a pure state machine, without a clock and without a network.
+//! docs/protocol/sync.md is its specification.
 //!
 //! ```text
-//!   1 ........ 40  41 42 43 44 45 46   47  48 49       50
-//!   not held       [   shown      ]tip  ✗  [held back]  head
+//!   1 ... 9   10 ...... 20   21 ... 39   40 41 ... 46   47 48   49         50
+//!   not held  [ old part ]   not held    [ live part ]tip  ✗    [ waits ]   head
+//!             true_at = 25               true at the tip
 //! ```
-//! What is shown ends at the *tip* and has no hole. Events behind a hole are held back until it is filled,
-//! so that nobody reads an answer before its question. The *head* is how far the log is known to go; while
-//! the tip is below it, [`Timeline::hole`] says what to ask for.
+//! What is shown ends at the *tip* and has no hole. Events behind a hole wait until it is filled, so that
+//! nobody reads an answer before its question; as the tip passes an event, the event is folded into what is
+//! held. The *head* is how far the log is known to go; while the tip is below it, [`Timeline::hole`] says what
+//! to ask for. An old part is shown again once it is [brought up to date](Timeline::stale) and nothing is
+//! missing between it and the live part.
 
-use std::collections::BTreeMap;
+mod details;
+mod fold;
+mod log;
+mod reading;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use tertulia_proto::chats::Event;
+use serde::{Deserialize, Serialize};
+use tertulia_proto::chats::event::Body;
+use tertulia_proto::chats::user_event::Body as OwnBody;
+use tertulia_proto::chats::{Chat, ChatLeft, ChatSettings, Draft, Event, ReadState, Receipt, Role};
 
-use crate::ranges::Ranges;
+use crate::{ChatId, UserId};
 
-/// What became of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
-    /// It is shown now, perhaps with others that waited for it.
-    Applied,
-    /// It was known; nothing changed.
-    Duplicate,
-    /// It is kept, but something before it is missing.
-    Hole(Hole),
-}
+pub use fold::{kind, messages};
+pub use log::{Hole, Older, Stale};
+pub use reading::Reading;
 
-/// Seqs that are missing: those above `after`, up to and with `up_to`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hole {
-    /// The last seq before the hole.
-    pub after: i64,
-    /// The last seq of the hole.
-    pub up_to: i64,
-}
+use details::Details;
+use log::Log;
 
-impl Hole {
-    /// How many seqs are missing.
-    pub fn len(&self) -> i64 {
-        self.up_to - self.after
-    }
+/// Up to so many members, receipts of single members are kept; the server tells no others either.
+const RECEIPTS_MEMBERS_MAX: i32 = 50;
 
-    /// Never: a hole misses something.
-    pub fn is_empty(&self) -> bool {
-        false
-    }
-}
-
-/// The known part of a chat's log.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// A chat.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Timeline {
-    events: BTreeMap<i64, Event>,
-    /// Which seqs are settled: their event is in `events`, or the server said that there is none for us.
-    held: Ranges,
-    tip: i64,
-    head: i64,
+    /// Whose client this is.
+    me: UserId,
+    log: Log,
+    details: Details,
+    reading: Reading,
+    receipts: BTreeMap<UserId, Receipt>,
+    /// None until somebody said.
+    settings: Option<ChatSettings>,
+    /// None until somebody said; empty when there is none.
+    draft: Option<Draft>,
+    left: Option<ChatLeft>,
+    /// What the server was told to have reached this device.
+    told: i64,
+    /// The newest message of somebody else that was taken in.
+    heard: i64,
 }
 
 impl Timeline {
-    /// Knows the log up to `tip` as history that can be read backwards, and misses everything after it.
-    pub fn after(tip: i64) -> Self {
+    /// A chat of which the log up to `tip` is history that can be read backwards, and everything after it is
+    /// missing.
+    pub fn after(chat: ChatId, me: UserId, tip: i64) -> Self {
         Timeline {
-            tip,
-            head: tip,
-            ..Default::default()
+            me,
+            log: Log::after(tip),
+            details: Details::unknown(chat),
+            reading: Reading::after(tip),
+            receipts: BTreeMap::new(),
+            settings: None,
+            draft: None,
+            left: None,
+            told: 0,
+            heard: 0,
         }
+    }
+
+    // ---- what is known
+
+    /// The chat as it is at its own `head`, without its last message and without what it is to the user.
+    pub fn chat(&self) -> &Chat {
+        &self.details.chat
+    }
+
+    /// The user's role.
+    pub fn role(&self) -> Role {
+        self.details.role
     }
 
     /// The seq of the last shown event.
     pub fn tip(&self) -> i64 {
-        self.tip
+        self.log.tip
     }
 
     /// How far the log is known to go.
     pub fn head(&self) -> i64 {
-        self.head
+        self.log.head
     }
 
-    /// Takes a live event. `prev` is the seq that this client should have before it.
-    pub fn apply(&mut self, event: Event, prev: i64) -> Applied {
-        let seq = event.seq;
-        if self.knows(seq) {
-            return Applied::Duplicate;
-        }
-        self.cover(prev.clamp(0, seq - 1) + 1, seq, vec![event]);
-        match self.hole() {
-            Some(hole) if self.tip < seq => Applied::Hole(hole),
-            _ => Applied::Applied,
-        }
+    /// How far the user has read, and what is left.
+    pub fn reading(&self) -> &Reading {
+        &self.reading
     }
 
-    /// Takes the answer to "the events after `after`", when the log ended at `head`. An empty answer says
-    /// that there is nothing up to the head.
-    pub fn page_after(&mut self, after: i64, events: Vec<Event>, head: i64) {
-        let to = events.last().map_or(head, |e| e.seq);
-        self.cover(after + 1, to, events);
-        self.know_head(head);
+    /// The user's choices.
+    pub fn settings(&self) -> ChatSettings {
+        self.settings.clone().unwrap_or_default()
     }
 
-    /// Takes the answer to "the events before `before`"; 0 is the end of the log. An empty answer says that
-    /// there is nothing before. It does not move the tip of a client that is live.
-    pub fn page_before(&mut self, before: i64, events: Vec<Event>, head: i64) {
-        let to = if before == 0 {
-            events.last().map_or(0, |e| e.seq)
-        } else {
-            before - 1
-        };
-        let from = events.first().map_or(1, |e| e.seq);
-        self.cover(from, to, events);
-        self.know_head(head);
+    /// What the user began to write.
+    pub fn draft(&self) -> Option<&Draft> {
+        let there = |draft: &&Draft| !draft.text.is_empty() || draft.reply_to_seq > 0;
+        self.draft.as_ref().filter(there)
     }
 
-    /// Everything in `from..=to` is either in `events` or not there for this client.
-    pub fn cover(&mut self, from: i64, to: i64, events: Vec<Event>) {
-        for event in events {
-            if (from..=to).contains(&event.seq) {
-                self.events.entry(event.seq).or_insert(event);
-            }
-        }
-        self.held.insert(from.max(1), to);
-        self.know_head(to);
-        self.advance();
+    /// How far the chat has reached each member, as far as it is known.
+    pub fn receipts(&self) -> impl Iterator<Item = &Receipt> {
+        self.receipts.values()
     }
 
-    /// The log goes at least to `head`.
-    pub fn know_head(&mut self, head: i64) {
-        self.head = self.head.max(head);
-    }
-
-    /// Gives up what is missing up to `tip`: it becomes history, read backwards when somebody scrolls.
-    pub fn jump(&mut self, tip: i64) {
-        self.tip = self.tip.max(tip);
-        self.know_head(tip);
-        self.advance();
-    }
-
-    fn advance(&mut self) {
-        if let Some((_, end)) = self.held.around(self.tip + 1) {
-            self.tip = end;
-        }
-    }
-
-    /// The first missing seqs, when something is missing.
-    pub fn hole(&self) -> Option<Hole> {
-        let up_to = self
-            .held
-            .next_above(self.tip)
-            .map_or(self.head, |next| next - 1);
-        (self.tip < self.head).then_some(Hole {
-            after: self.tip,
-            up_to,
-        })
+    /// How and by whom, when the user is in the chat no longer.
+    pub fn left(&self) -> Option<&ChatLeft> {
+        self.left.as_ref()
     }
 
     /// The seqs that are shown; empty when nothing is.
     pub fn window(&self) -> RangeInclusive<i64> {
-        match self.held.around(self.tip) {
-            Some((from, _)) => from..=self.tip,
-            None => self.tip + 1..=self.tip,
-        }
+        self.log.live()
     }
 
     /// What is shown: ordered, without holes, each event once.
     pub fn shown(&self) -> impl DoubleEndedIterator<Item = &Event> {
-        // An empty window would be a reversed range, which a map refuses.
-        let window = self.window();
-        let window = if window.is_empty() { 0..=0 } else { window };
-        self.events.range(window).map(|(_, event)| event)
-    }
-
-    /// Whether an event with this seq would change nothing.
-    pub fn knows(&self, seq: i64) -> bool {
-        seq <= self.tip || self.held.contains(seq)
+        self.log.rows(self.log.live())
     }
 
     /// Shown events above `seq`.
     pub fn shown_after(&self, seq: i64) -> impl Iterator<Item = &Event> {
-        let from = seq.clamp(self.window().start() - 1, self.tip);
-        self.events
-            .range(from + 1..)
-            .take_while(|(at, _)| **at <= self.tip)
-            .map(|(_, event)| event)
+        self.log.rows(self.log.start.max(seq + 1)..=self.log.tip)
     }
 
     /// Held events that wait behind a hole.
     pub fn held_back(&self) -> impl Iterator<Item = &Event> {
-        self.events.range(self.tip + 1..).map(|(_, event)| event)
+        self.log.rows(self.log.tip + 1..=i64::MAX)
     }
 
-    /// Before which seq to ask for older events; none when the beginning is shown.
-    pub fn older_before(&self) -> Option<i64> {
-        let first = *self.window().start();
-        (first > 1).then_some(first)
+    /// An event that is true now.
+    pub fn event(&self, seq: i64) -> Option<&Event> {
+        self.log.is_true(seq).then(|| self.log.row(seq)).flatten()
     }
 
-    /// Keeps the newest `keep` events.
-    pub fn trim(&mut self, keep: usize) {
-        let Some(excess) = self.events.len().checked_sub(keep).filter(|n| *n > 0) else {
-            return;
-        };
-        let Some(&cut) = self.events.keys().nth(excess) else {
-            return;
-        };
-        // What waits behind a hole is never given up here.
-        let cut = cut.min(self.tip + 1);
-        self.events = self.events.split_off(&cut);
-        self.held.cut_below(cut);
+    /// The newest message that is true now, shown or not.
+    pub fn last_message(&self) -> Option<&Event> {
+        let is_message = |event: &&Event| fold::message(event).is_some();
+        self.log.true_rows().rev().find(is_message)
+    }
+
+    /// Whether an event with this seq would change nothing.
+    pub fn knows(&self, seq: i64) -> bool {
+        seq <= self.log.tip || self.log.waiting.contains(seq)
     }
 
     /// How many events are held.
     pub fn len(&self) -> usize {
-        self.events.len()
+        self.log.len()
     }
 
     /// Whether no event is held.
     pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
+        self.len() == 0
     }
 
-    /// Everything that is held, as ranges with their events, to be stored.
-    pub fn parts(&self) -> impl Iterator<Item = (i64, i64, Vec<Event>)> + '_ {
-        self.held.iter().map(|(from, to)| {
-            (
-                from,
-                to,
-                self.events
-                    .range(from..=to)
-                    .map(|(_, e)| e.clone())
-                    .collect(),
-            )
-        })
+    // ---- what is missing
+
+    /// The first missing seqs, when something is missing.
+    pub fn hole(&self) -> Option<Hole> {
+        self.log.hole()
     }
 
-    /// Takes back the position that was stored, after the parts.
-    pub fn place(&mut self, tip: i64, head: i64) {
-        self.tip = tip;
-        self.head = head;
+    /// The old part that touches the live one and must be brought up to date before it is shown.
+    pub fn stale(&self) -> Option<Stale> {
+        self.log.stale()
+    }
+
+    /// What to ask for to show older events; none when the beginning is shown.
+    pub fn older(&self) -> Option<Older> {
+        self.log.older()
+    }
+
+    /// The chat itself must be asked for: its details are not known or out of date, or what is unread can not
+    /// be told from what is held. While there is a hole, what fills it may tell.
+    pub fn wants_chat(&self) -> bool {
+        let is_clear = self.details.are_true_at(self.log.tip) && self.reading.is_certain;
+        !self.details.known || (!is_clear && self.hole().is_none())
+    }
+
+    /// What the server should be told to have reached this device: the tip, when a message of somebody else
+    /// came in since it was last told.
+    pub fn undelivered(&self) -> Option<i64> {
+        (self.left.is_none() && self.heard > self.told).then_some(self.log.tip)
+    }
+
+    // ---- what happens to it
+
+    /// Takes a live event. `prev` is the seq that this client should have before it. What is known is dropped.
+    pub fn hear(&mut self, event: Event, prev: i64) {
+        let seq = event.seq;
+        if seq > 0 && !self.knows(seq) {
+            self.take(prev.clamp(0, seq - 1) + 1, seq, seq, vec![event]);
+        }
+    }
+
+    /// Takes a part of the log: everything in `from..=to` is either in `events` or not there for this client,
+    /// and the messages hold every change up to `at`.
+    pub fn take(&mut self, from: i64, to: i64, at: i64, events: Vec<Event>) {
+        let from = from.max(1);
+        for event in events {
+            if (from..=to).contains(&event.seq) {
+                self.put(event);
+            }
+        }
+        self.log.cover(from, to, at);
         self.advance();
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+    /// Takes the changed messages of an old part, up to those that changed last at `through`; when there are
+    /// `more`, it is not up to date yet.
+    pub fn changed(&mut self, stale: Stale, through: i64, more: bool, events: Vec<Event>) {
+        for event in events {
+            let held = self.log.row(event.seq).is_some();
+            if held && (stale.from..=stale.to).contains(&event.seq) {
+                self.put(event);
+            }
+        }
+        self.log.brought_up(stale, through, more);
+        self.advance();
+    }
 
-    fn event(seq: i64) -> Event {
-        Event {
-            chat_id: 1,
-            seq,
-            ..Default::default()
+    /// Puts a part that was read anew in the place of what was held, whatever that was.
+    pub fn heal(&mut self, from: i64, to: i64, at: i64, events: Vec<Event>) {
+        self.log.drop_rows(from, to);
+        self.reading.is_certain = false;
+        self.take(from, to, at, events);
+        self.log.refresh(from, to, at, self.me);
+    }
+
+    /// The log goes at least to `head`.
+    pub fn know_head(&mut self, head: i64) {
+        self.log.know_head(head);
+    }
+
+    /// Gives up what is missing up to `tip`: a new live part begins behind it, and what was live is an old
+    /// part.
+    pub fn jump(&mut self, tip: i64) {
+        if tip <= self.log.tip {
+            return;
+        }
+        self.log.jump(tip);
+        self.reading.jump(tip);
+        self.advance();
+    }
+
+    /// Takes the chat as the server gave it, true at its `head`.
+    pub fn meet(&mut self, mut chat: Chat) {
+        let membership = chat.membership.take().unwrap_or_default();
+        chat.last_message.take();
+        self.log.know_head(chat.head);
+        let role = self.details.role;
+        if self.details.meet(chat, &membership) {
+            self.catch_up();
+        }
+        if self.details.role != role {
+            self.reading.role_changed();
+        }
+        // What the own log said last holds; it says everything that comes after the first meeting.
+        self.settings
+            .get_or_insert_with(|| membership.settings.into_option().unwrap_or_default());
+        self.draft
+            .get_or_insert_with(|| membership.draft.into_option().unwrap_or_default());
+        if let Some(read) = membership.read.into_option() {
+            self.read(&read);
         }
     }
 
-    fn shown(timeline: &Timeline) -> Vec<i64> {
-        timeline.shown().map(|e| e.seq).collect()
+    /// The user is in the chat again.
+    pub fn thaw(&mut self) {
+        self.left = None;
     }
 
-    #[test]
-    fn what_is_behind_a_hole_waits_until_it_is_filled() {
-        let mut timeline = Timeline::after(0);
-        assert_eq!(timeline.apply(event(1), 0), Applied::Applied);
-        assert_eq!(
-            timeline.apply(event(4), 3),
-            Applied::Hole(Hole { after: 1, up_to: 3 })
-        );
-        assert_eq!(shown(&timeline), [1]);
-        timeline.page_after(1, vec![event(2), event(3)], 4);
-        assert_eq!(shown(&timeline), [1, 2, 3, 4]);
-        assert_eq!(timeline.apply(event(3), 2), Applied::Duplicate);
-        assert_eq!(timeline.hole(), None);
+    /// Takes what the server says of how far the user has read.
+    pub fn read(&mut self, read: &ReadState) {
+        self.reading
+            .replace(read, &self.log, &self.details, self.me);
     }
 
-    #[test]
-    fn a_known_head_shows_that_the_tail_was_lost() {
-        let mut timeline = Timeline::after(0);
-        timeline.apply(event(1), 0);
-        timeline.know_head(3);
-        assert_eq!(timeline.hole(), Some(Hole { after: 1, up_to: 3 }));
-    }
-
-    #[test]
-    fn seqs_that_are_not_for_this_client_are_no_hole() {
-        let mut timeline = Timeline::after(0);
-        timeline.apply(event(1), 0);
-        assert_eq!(timeline.apply(event(5), 1), Applied::Applied);
-        assert_eq!(shown(&timeline), [1, 5]);
-    }
-
-    #[test]
-    fn history_joins_what_is_shown() {
-        let mut timeline = Timeline::after(9);
-        assert_eq!(shown(&timeline), [0i64; 0]);
-        timeline.apply(event(10), 9);
-        assert_eq!(timeline.older_before(), Some(10));
-        timeline.page_before(10, (6..10).map(event).collect(), 10);
-        assert_eq!(shown(&timeline), [6, 7, 8, 9, 10]);
-        timeline.page_before(6, (1..6).map(event).collect(), 10);
-        assert_eq!(timeline.older_before(), None);
-    }
-
-    #[test]
-    fn trimming_keeps_the_newest() {
-        let mut timeline = Timeline::after(0);
-        timeline.page_after(0, (1..=10).map(event).collect(), 10);
-        timeline.trim(3);
-        assert_eq!(shown(&timeline), [8, 9, 10]);
-        assert_eq!(timeline.older_before(), Some(8));
-    }
-
-    /// What can happen to a client on its way.
-    #[derive(Debug, Clone)]
-    enum Step {
-        /// A live event arrives, in whatever order, whenever, however often.
-        Live(i64),
-        /// A heartbeat tells the head.
-        Head,
-        /// The hole is asked for, with a page this small.
-        Repair(usize),
-        /// Somebody scrolls.
-        Older(usize),
-        /// The client ends and begins with what it stored.
-        Restart(usize),
-        /// Too much was missed.
-        Jump,
-        /// The log grows.
-        Grow(i64),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            6 => (1i64..60).prop_map(Step::Live),
-            2 => Just(Step::Head),
-            3 => (1usize..7).prop_map(Step::Repair),
-            2 => (1usize..9).prop_map(Step::Older),
-            1 => (1usize..12).prop_map(Step::Restart),
-            1 => Just(Step::Jump),
-            4 => (1i64..5).prop_map(Step::Grow),
-        ]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(512))]
-
-        #[test]
-        fn whatever_happens_on_the_way_the_view_becomes_the_log(
-            start in 0i64..10,
-            steps in prop::collection::vec(step(), 0..120),
-        ) {
-            let mut log_end = start;
-            let mut timeline = Timeline::after(start);
-            // What a person saw appear, in order.
-            let (mut seen, mut jumped) = (Vec::new(), false);
-            for step in steps {
-                let tip = timeline.tip();
-                match step {
-                    Step::Grow(n) => log_end += n,
-                    Step::Live(seq) if seq <= log_end => { timeline.apply(event(seq), seq - 1); }
-                    Step::Live(_) => {}
-                    Step::Head => timeline.know_head(log_end),
-                    Step::Repair(limit) => if let Some(hole) = timeline.hole() {
-                        let page = (hole.after + 1..=log_end).take(limit).map(event).collect();
-                        timeline.page_after(hole.after, page, log_end);
-                    },
-                    Step::Older(limit) => if let Some(before) = timeline.older_before() {
-                        let from = (before - limit as i64).max(1);
-                        timeline.page_before(before, (from..before).map(event).collect(), log_end);
-                    },
-                    Step::Restart(keep) => {
-                        let mut stored = Timeline::default();
-                        for (from, to, events) in timeline.parts() {
-                            stored.cover(from, to, events);
-                        }
-                        stored.place(timeline.tip(), timeline.head());
-                        prop_assert_eq!(&stored, &timeline);
-                        stored.trim(keep);
-                        timeline = stored;
-                    }
-                    Step::Jump => {
-                        let before = timeline.tip();
-                        timeline.jump(timeline.head());
-                        jumped |= timeline.tip() > before;
-                    }
+    /// Takes an event of the user's own log that names this chat.
+    pub fn own(&mut self, body: &OwnBody) {
+        match body {
+            OwnBody::ChatLeft(left) => {
+                self.left = Some((**left).clone());
+                self.receipts.clear();
+            }
+            OwnBody::ReadMoved(moved) => {
+                if let Some(settings) = &mut self.settings {
+                    settings.marked_unread = false;
                 }
-                seen.extend(timeline.shown_after(tip).map(|e| e.seq));
-                let view = shown(&timeline);
-                prop_assert!(view.windows(2).all(|w| w[0] + 1 == w[1]), "the view has no hole: {:?}", view);
-                prop_assert!(view.last().is_none_or(|last| *last == timeline.tip()));
+                self.read(&moved.read);
             }
-            timeline.know_head(log_end);
-            let tip = timeline.tip();
-            while let Some(hole) = timeline.hole() {
-                timeline.page_after(hole.after, (hole.after + 1..=log_end).take(4).map(event).collect(), log_end);
+            OwnBody::SettingsChanged(changed) => {
+                self.settings = Some((*changed.settings).clone());
             }
-            seen.extend(timeline.shown_after(tip).map(|e| e.seq));
-            while let Some(before) = timeline.older_before() {
-                let from = (before - 5).max(1);
-                timeline.page_before(before, (from..before).map(event).collect(), log_end);
+            OwnBody::DraftChanged(changed) => {
+                self.draft = Some((*changed.draft).clone());
             }
-            prop_assert_eq!(shown(&timeline), (1..=log_end).collect::<Vec<_>>());
-            prop_assert!(seen.windows(2).all(|w| w[0] < w[1]), "nothing appears twice or late: {:?}", seen);
-            if !jumped {
-                prop_assert_eq!(seen, (start + 1..=log_end).collect::<Vec<_>>());
+            OwnBody::MessagesHidden(hidden) => self.log.hide(&hidden.message_seqs),
+            OwnBody::ChatJoined(_) | OwnBody::ScheduleChanged(_) => {}
+        }
+    }
+
+    /// Merges receipts by the maximum.
+    pub fn receive(&mut self, receipts: &[Receipt]) {
+        for receipt in receipts {
+            self.merge(receipt.user_id, receipt.delivered_seq, receipt.seen_seq);
+        }
+    }
+
+    /// Whether these receipts say more than is known.
+    pub fn would_move(&self, receipts: &[Receipt]) -> bool {
+        let is_more = |receipt: &Receipt| {
+            let held = self.receipts.get(&receipt.user_id);
+            held.is_none_or(|held| {
+                receipt.delivered_seq > held.delivered_seq || receipt.seen_seq > held.seen_seq
+            })
+        };
+        self.details.chat.member_count <= RECEIPTS_MEMBERS_MAX && receipts.iter().any(is_more)
+    }
+
+    /// The server knows that everything up to `seq` has reached this device.
+    pub fn told(&mut self, seq: i64) {
+        self.told = self.told.max(seq);
+    }
+
+    /// Keeps the newest `keep` events.
+    pub fn trim(&mut self, keep: usize) {
+        let latest = self.log.trim(keep);
+        // A row that was counted as it is later would be counted again.
+        self.reading.is_certain &= latest <= self.reading.as_of;
+    }
+
+    // ---- how
+
+    /// Puts a row beside the others, or in the place of one that holds fewer changes.
+    fn put(&mut self, mut event: Event) {
+        let seq = event.seq;
+        self.log.mark_hidden(&mut event);
+        let is_live = self.log.live().contains(&seq);
+        if let Some(held) = self.log.row(seq) {
+            if !fold::holds_more(&event, held) {
+                if fold::message(&event).is_some_and(|message| message.hidden) {
+                    self.log.hide(&[seq]);
+                }
+                return;
+            }
+            if is_live {
+                let weigh = |event| reading::weight(event, self.me, self.details.role);
+                let (before, after) = (weigh(held), weigh(&event));
+                self.reading.replaced(&event, self.log.tip, before, after);
             }
         }
+        if fold::is_deleted(&event) {
+            self.log.strip_edits(&BTreeSet::from([seq]), fold::erase);
+        }
+        self.log.insert(event);
+    }
+
+    /// Takes in what waits directly behind the tip, and then whatever old parts have come up to date.
+    fn advance(&mut self) {
+        while let Some(end) = self.log.ahead() {
+            let seqs: Vec<i64> = self
+                .log
+                .rows(self.log.tip + 1..=end)
+                .map(|event| event.seq)
+                .collect();
+            for seq in seqs {
+                if let Some(event) = self.log.remove(seq) {
+                    self.take_in(event);
+                }
+            }
+            self.details.carry(self.log.tip, end);
+            self.log.tip = end;
+            self.reading.as_of = self.reading.as_of.max(end);
+        }
+        for seq in self.log.settle(self.me) {
+            if let Some(event) = self.log.row(seq) {
+                self.reading.came_late(event);
+            }
+        }
+    }
+
+    /// Folds the event behind the tip into what is held.
+    fn take_in(&mut self, mut event: Event) {
+        let seq = event.seq;
+        let counts = seq > self.reading.as_of;
+        let role = self.details.role;
+        for target in fold::targets(&event) {
+            let Some(row) = self.log.live_row_mut(target) else {
+                if counts {
+                    self.reading.changed_unheld(target, &event, self.me, role);
+                }
+                continue;
+            };
+            let before = reading::weight(row, self.me, role);
+            fold::change(row, &event, self.me);
+            let after = reading::weight(row, self.me, role);
+            match counts {
+                true => self.reading.changed(target, before, after),
+                false => self.reading.doubt(row),
+            }
+            if fold::message(row).is_some_and(|message| message.hidden) {
+                fold::blank(&mut event);
+            }
+        }
+        if let Some(Body::MessagesDeleted(deleted)) = &event.body {
+            let deleted: BTreeSet<i64> = deleted.message_seqs.iter().copied().collect();
+            self.log.strip_edits(&deleted, fold::erase);
+        }
+        if self.details.fold(&event, self.log.tip, self.me) {
+            self.reading.role_changed();
+        }
+        self.note(&event);
+        match counts {
+            true => self.reading.take_in(&event, self.me, role),
+            false => self.reading.came_late(&event),
+        }
+        self.log.tip = seq;
+        self.log.insert(event);
+    }
+
+    /// Folds what has happened since the details were given into them, when it is held.
+    fn catch_up(&mut self) {
+        let since = self.details.chat.head + 1;
+        if since < self.log.start {
+            return;
+        }
+        let mut tip = since - 1;
+        for event in self.log.rows(since..=self.log.tip) {
+            _ = self.details.fold(event, tip, self.me);
+            tip = event.seq;
+        }
+        self.details.carry(tip, self.log.tip);
+    }
+
+    /// What an event says of its actor's receipt.
+    fn note(&mut self, event: &Event) {
+        match &event.body {
+            Some(Body::Message(_)) => {
+                if event.actor_id != self.me {
+                    self.heard = event.seq;
+                }
+                self.merge(event.actor_id, event.seq, event.seq);
+            }
+            Some(Body::MemberLeft(_)) => _ = self.receipts.remove(&event.actor_id),
+            Some(Body::MemberRemoved(removed)) => _ = self.receipts.remove(&removed.user_id),
+            Some(Body::MemberBanned(banned)) => _ = self.receipts.remove(&banned.user_id),
+            _ => {}
+        }
+    }
+
+    fn merge(&mut self, user: UserId, delivered: i64, seen: i64) {
+        if self.details.chat.member_count > RECEIPTS_MEMBERS_MAX {
+            self.receipts.clear();
+            return;
+        }
+        let receipt = self.receipts.entry(user).or_insert_with(|| Receipt {
+            user_id: user,
+            ..Default::default()
+        });
+        receipt.delivered_seq = receipt.delivered_seq.max(delivered);
+        receipt.seen_seq = receipt.seen_seq.max(seen);
     }
 }

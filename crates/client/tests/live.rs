@@ -1,5 +1,6 @@
 //! The live connection against a server that does what the test tells it.
 
+#[allow(dead_code, reason = "other tests use the rest of it")]
 mod peer;
 
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use peer::*;
 use tertulia_client::proto::chats::list_events_request::From as Start;
-use tertulia_client::proto::chats::{ListEventsRequest, ListEventsResponse, Message};
+use tertulia_client::proto::chats::{Event, ListEventsRequest, ListEventsResponse, Message};
 use tertulia_client::proto::errors::Reason;
 use tertulia_client::proto::live::connect_request::Frame as Up;
 use tertulia_client::proto::live::{Behind, CaughtUp, ChatEvent, Goodbye, Renewed};
@@ -457,18 +458,13 @@ async fn history_is_read_backwards_and_joins_what_is_shown() {
 }
 
 /// An event of chat 1 that this client's device made.
-fn own_event(seq: i64, id: &str) -> tertulia_client::proto::chats::Event {
+fn own_event(seq: i64, id: &str) -> Event {
     let message = Message {
         text: "hello".into(),
         client_message_id: id.to_owned(),
         device_id: "my-device".into(),
+        changed_seq: seq,
         ..Default::default()
     };
-    tertulia_client::proto::chats::Event {
-        chat_id: 1,
-        seq,
-        actor_id: ME,
-        body: message.into(),
-        ..Default::default()
-    }
+    happened(seq, ME, message)
 }

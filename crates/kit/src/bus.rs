@@ -4,7 +4,6 @@
 //! message reads them where they are kept, and takes the bus for a nudge. When a bus knows that it may have
 //! lost something it says so ([`Bus::disruptions`]); it need not know.
 
-#[cfg(any(test, feature = "suites"))]
 pub mod flaky;
 mod memory;
 #[cfg(any(test, feature = "suites"))]

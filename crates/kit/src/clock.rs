@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
@@ -20,19 +20,50 @@ pub trait Clock: fmt::Debug + Send + Sync {
 /// A clock to be shared.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// The machine's clock. While the machine's clock is behind what was already told, time goes on at half its
-/// speed, so that it never goes back, never stands still, and comes to agree again.
+/// Makes a clock that never goes back of one that somebody sets. While that one is behind what was already
+/// told, time goes on at half its speed, so that it never stands still and the two come to agree again.
+#[derive(Debug)]
+pub struct NeverBack {
+    told_ms: i64,
+    told_after: Duration,
+}
+
+impl NeverBack {
+    /// Does not begin before `floor_ms`.
+    pub fn starting_at(floor_ms: i64) -> Self {
+        NeverBack {
+            told_ms: floor_ms,
+            told_after: Duration::ZERO,
+        }
+    }
+
+    /// What to tell when the clock that somebody sets says `wall_ms`, and `after` has passed since the start
+    /// on one that nobody sets.
+    pub fn tell(&mut self, wall_ms: i64, after: Duration) -> i64 {
+        let half = (after.saturating_sub(self.told_after).as_millis() / 2) as i64;
+        if wall_ms >= self.told_ms {
+            (self.told_ms, self.told_after) = (wall_ms, after);
+        } else if half > 0 {
+            (self.told_ms, self.told_after) = (self.told_ms + half, after);
+        }
+        self.told_ms
+    }
+}
+
+/// The machine's clock, made never to go back.
 #[derive(Debug)]
 pub struct SystemClock {
-    /// Guards what was told last, and when that was.
-    last: Mutex<(i64, Instant)>,
+    began: Instant,
+    /// Guards what was told last.
+    told: Mutex<NeverBack>,
 }
 
 impl SystemClock {
     /// A clock that does not begin before `floor_ms`.
     pub fn starting_at(floor_ms: i64) -> Self {
         SystemClock {
-            last: Mutex::new((floor_ms, Instant::now())),
+            began: Instant::now(),
+            told: Mutex::new(NeverBack::starting_at(floor_ms)),
         }
     }
 }
@@ -45,17 +76,7 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> i64 {
-        let wall = wall_ms();
-        let mut last = self.last.lock();
-        if wall >= last.0 {
-            *last = (wall, Instant::now());
-            return wall;
-        }
-        let half = i64::try_from(last.1.elapsed().as_millis() / 2).unwrap_or(0);
-        if half > 0 {
-            *last = (last.0 + half, Instant::now());
-        }
-        last.0
+        self.told.lock().tell(wall_ms(), self.began.elapsed())
     }
 }
 
@@ -199,6 +220,16 @@ mod tests {
             std::hint::spin_loop();
         }
         assert!(clock.now_ms() < ahead + 60_000);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_is_met_again_at_half_the_speed() {
+        let mut clock = NeverBack::starting_at(0);
+        let after = Duration::from_secs;
+        assert_eq!(clock.tell(100_000, after(1)), 100_000);
+        assert_eq!(clock.tell(40_000, after(1)), 100_000);
+        assert_eq!(clock.tell(60_000, after(21)), 110_000);
+        assert_eq!(clock.tell(160_000, after(121)), 160_000);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub enum Kind {
     NotFound,
     /// What the request makes is there already.
     AlreadyExists,
+    /// The state of what is named does not allow it; the same call may succeed after another one.
+    FailedPrecondition,
     /// A budget or a size is used up.
     ResourceExhausted,
     /// Another writer was faster.
@@ -45,6 +47,7 @@ impl Kind {
             Kind::PermissionDenied => "permission_denied",
             Kind::NotFound => "not_found",
             Kind::AlreadyExists => "already_exists",
+            Kind::FailedPrecondition => "failed_precondition",
             Kind::ResourceExhausted => "resource_exhausted",
             Kind::Aborted => "aborted",
             Kind::Unimplemented => "unimplemented",

@@ -30,6 +30,8 @@ pub struct Method {
     pub object: &'static str,
     /// What the caller must be to the object.
     pub relation: Option<Relation>,
+    /// What a member of that chat must be allowed.
+    pub right: Option<Right>,
     /// The cost of one call, in units of one cheap read.
     pub weight: u32,
     /// Either side streams.
@@ -54,6 +56,22 @@ pub enum Caller {
 pub enum Relation {
     /// A member of the chat.
     ChatMember,
+}
+
+/// Something that a member of a chat may do or not; options.proto says what each means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    Read,
+    Send,
+    React,
+    Pin,
+    DeleteOthers,
+    MentionAll,
+    ChangeChat,
+    AddMembers,
+    Invite,
+    RemoveMembers,
+    ChangeRoles,
 }
 
 /// A row of the catalogue of errors.

@@ -11,6 +11,7 @@ use tertulia_kit::limit::Rate;
 use tertulia_kit::net::Net;
 use tertulia_kit::secret::Secret;
 use tertulia_kit::telemetry;
+use tertulia_services::chats;
 
 /// Every key there is. The kit prints the template, the list of variables and the reference from it.
 pub static SCHEMA: Schema = Schema {
@@ -26,6 +27,7 @@ pub static SCHEMA: Schema = Schema {
             "limits",
             "How much one caller may do. A call costs its weight in tokens; most weigh 1.",
         ),
+        ("chats", "How large chats may be."),
         ("store", "How chats are kept."),
         ("drain", "How the server stops."),
     ],
@@ -49,6 +51,8 @@ const FIELDS: &[Field] = &[
     Field::number("live.heartbeat_ms", 25_000, 1_000..=300_000, "How often a session hears where its chats \
         end. A lost message shows after this time at the latest."),
     Field::number("live.hello_timeout_ms", 10_000, 100..=120_000, "How long the first frame may take."),
+    Field::number("live.read_timeout_ms", 10_000, 100..=120_000, "How long a session waits for the store: at \
+        its beginning it is asked to come back then, and a heartbeat goes out without the ends of chats."),
     Field::number("live.frame_bytes_max", 65_536, 4_096..=16_777_216, "The largest frame that is read."),
     Field::number("live.outbound_frames_max", 1_024, 16..=65_536, "How many frames wait for a slow reader \
         before they are dropped and it is told to catch up."),
@@ -89,6 +93,13 @@ const FIELDS: &[Field] = &[
     Field::number("limits.login_per_second", 200, 1..=10_000_000, "How many tokens a login gets a second."),
     Field::number("limits.account_attempts_per_minute", 10, 1..=10_000, "How often the password of an \
         account may be tried a minute."),
+    Field::number("chats.group_members_max", 1_000, 2..=10_000, "How many members a group may have. Every one \
+        of them hears everything as it happens."),
+    Field::number("chats.channel_members_max", 100_000, 2..=1_000_000, "How many members a channel may have."),
+    Field::number("chats.receipts_members_max", 50, 0..=1_000, "In groups of up to so many members everybody \
+        sees how far each has read; in larger ones it is counted."),
+    Field::number("chats.due_interval_ms", 1_000, 100..=60_000, "How often the server looks for messages that \
+        disappear and messages that were scheduled. They are late by this time at most."),
     Field::number("store.commit_batch_max", 1_024, 1..=65_536, "How many writes are synced together."),
     Field::number("store.commit_bytes_max", 4_194_304, 65_536..=268_435_456, "How many bytes are synced \
         together."),
@@ -114,6 +125,7 @@ pub struct Config {
     pub http: Http,
     pub identity: Identity,
     pub limits: Limits,
+    pub chats: Chats,
     pub store: Store,
     pub drain: Drain,
 }
@@ -123,6 +135,7 @@ pub struct Config {
 pub struct Live {
     pub heartbeat_ms: u64,
     pub hello_timeout_ms: u64,
+    pub read_timeout_ms: u64,
     pub frame_bytes_max: usize,
     pub outbound_frames_max: usize,
     pub outbound_bytes_max: usize,
@@ -165,6 +178,15 @@ pub struct Limits {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct Chats {
+    pub group_members_max: u32,
+    pub channel_members_max: u32,
+    pub receipts_members_max: u32,
+    pub due_interval_ms: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Store {
     pub commit_batch_max: usize,
     pub commit_bytes_max: usize,
@@ -196,6 +218,7 @@ impl Live {
         live::Options {
             heartbeat: Duration::from_millis(self.heartbeat_ms),
             hello_timeout: Duration::from_millis(self.hello_timeout_ms),
+            read_timeout: Duration::from_millis(self.read_timeout_ms),
             frame_bytes_max: self.frame_bytes_max,
             outbound_frames_max: self.outbound_frames_max,
             outbound_bytes_max: self.outbound_bytes_max,
@@ -248,6 +271,21 @@ impl Limits {
     pub fn account(&self) -> Rate {
         let attempts = self.account_attempts_per_minute;
         Rate::per_minute(attempts, attempts)
+    }
+}
+
+impl Chats {
+    /// How large chats may be.
+    pub fn limits(&self) -> chats::Limits {
+        chats::Limits {
+            group_members_max: self.group_members_max,
+            channel_members_max: self.channel_members_max,
+            receipts_members_max: self.receipts_members_max,
+        }
+    }
+
+    pub fn due_interval(&self) -> Duration {
+        Duration::from_millis(self.due_interval_ms)
     }
 }
 
@@ -331,6 +369,7 @@ mod tests {
             Duration::from_secs(25)
         );
         assert_eq!(config.limits.login(), Some(Rate::per_second(200, 400)));
+        assert_eq!(config.chats.limits(), chats::Limits::default());
         assert!(config.identity.pepper.is_none());
     }
 

@@ -2,4 +2,7 @@
 
 pub mod config;
 pub mod config_command;
+pub mod due;
+pub mod harm;
+pub mod verify;
 pub mod wiring;

@@ -8,7 +8,9 @@ use tertulia_kit::lifecycle::{self, StoppedBy};
 use tertulia_kit::telemetry;
 use tertulia_server::config::{self, Config};
 use tertulia_server::config_command::{self, ConfigCommand};
-use tertulia_server::wiring::{self, CrashAt};
+use tertulia_server::harm::Harm;
+use tertulia_server::verify::{self, Verify};
+use tertulia_server::wiring;
 
 // Many small allocations of many sizes, made on one thread and freed on another.
 #[global_allocator]
@@ -32,6 +34,8 @@ enum Command {
     /// Shows and explains the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Checks everything in a data folder whose server is stopped: 0 when all is well, 2 when not.
+    Verify(Verify),
     #[command(flatten)]
     Client(tertulia_cli::Command),
 }
@@ -51,12 +55,8 @@ struct Serve {
     /// Sets any key, such as `--set live.heartbeat_ms=20000`. May be repeated.
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     set: Vec<(String, String)>,
-    /// Aborts the process at a step of a send, for crash tests.
-    #[arg(long, hide = true, requires = "crash_after")]
-    crash_at: Option<CrashAt>,
-    /// How many sends go well before that.
-    #[arg(long, hide = true)]
-    crash_after: Option<u64>,
+    #[command(flatten)]
+    harm: Harm,
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {
@@ -82,6 +82,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(options) => runtime.block_on(serve(options)),
         Command::Config(command) => config_command::run(command),
+        Command::Verify(command) => runtime.block_on(verify::run(command)),
         Command::Client(command) => runtime.block_on(tertulia_cli::run(command)),
     };
     match result {
@@ -97,8 +98,7 @@ async fn serve(options: Serve) -> anyhow::Result<ExitCode> {
     let mut signals = lifecycle::signals()?;
     let config: Config = config::load(options.config.clone(), options.flags())?.value;
     telemetry::start(&config.log)?;
-    let crash = options.crash_at.zip(options.crash_after);
-    let node = wiring::start(config, crash).await?;
+    let node = wiring::start(config, options.harm).await?;
     println!("Tertulia is ready at http://{}", node.address);
     println!(
         "(started in {} ms; Ctrl+C stops it)",

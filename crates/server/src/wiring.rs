@@ -11,10 +11,9 @@ use connectrpc_health::StaticChecker;
 use tertulia_api::gate::{Gate, Parts};
 use tertulia_api::http::{Doors, rpc_service};
 use tertulia_api::live::Live;
-use tertulia_api::live::feed::{Feed, Told};
+use tertulia_api::live::feed::Feed;
 use tertulia_api::live::hub::Hub;
 use tertulia_api::rpc::{Services, full_router};
-use tertulia_kit::bus::{Bus, Memory};
 use tertulia_kit::clock::{HighWater, SharedClock};
 use tertulia_kit::health::Health;
 use tertulia_kit::id::{Ids, NodeIds as _};
@@ -26,12 +25,14 @@ use tertulia_services::access::Authorizer;
 use tertulia_services::chats::Chats;
 use tertulia_services::identity::{self, Identity, Peppers, SigningKeys};
 use tertulia_services::users::Users;
-use tertulia_store::fjall::{ChatLog, CrashPoint};
+use tertulia_store::fjall::ChatLog;
 use tertulia_store::sqlite::Sqlite;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::due;
+use crate::harm::Harm;
 
 /// The version of the data folder's layout that this binary writes.
 const DATA_FORMAT: u32 = 1;
@@ -39,27 +40,6 @@ const DATA_FORMAT: u32 = 1;
 const CALLERS_WATCHED_MAX: usize = 100_000;
 /// How often the clock's mark is moved on; the mark is seconds ahead.
 const CLOCK_KEEP: Duration = Duration::from_secs(1);
-
-/// A step of a send at which a crash test aborts the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum CrashAt {
-    /// The batch is made and not committed.
-    BeforeCommit,
-    /// The batch is on disk and nobody knows.
-    AfterCommitBeforeAck,
-    /// The sender knows and nobody else does.
-    AfterAckBeforePublish,
-}
-
-impl From<CrashAt> for CrashPoint {
-    fn from(at: CrashAt) -> Self {
-        match at {
-            CrashAt::BeforeCommit => CrashPoint::BeforeCommit,
-            CrashAt::AfterCommitBeforeAck => CrashPoint::AfterCommitBeforeAck,
-            CrashAt::AfterAckBeforePublish => CrashPoint::AfterAckBeforePublish,
-        }
-    }
-}
 
 /// A running node.
 pub struct Node {
@@ -85,8 +65,9 @@ pub struct Node {
 ///
 /// # Errors
 /// When the folder is taken or of another version, a store can not be opened, or the address is not free.
-pub async fn start(config: Config, crash: Option<(CrashAt, u64)>) -> anyhow::Result<Node> {
+pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     let began = Instant::now();
+    harm.warn();
     let lifecycle = Lifecycle::new();
     let health = Health::new();
 
@@ -97,12 +78,12 @@ pub async fn start(config: Config, crash: Option<(CrashAt, u64)>) -> anyhow::Res
     let told = lifecycle.told_loops();
     lifecycle.spawn_loop("clock", move || keep_clock(mark.clone(), told.clone()));
 
-    let bus: Arc<dyn Bus<Told>> = Arc::new(Memory::new());
+    let bus = harm.bus();
     let feed = Feed::new(Arc::clone(&bus));
     let sqlite = Sqlite::open(&folder.path().join("people.sqlite")).await?;
     let log = ChatLog::open(
         &folder.path().join("chats"),
-        log_options(&config, crash),
+        harm.of_store(log_options(&config)),
         feed.clone(),
         clock.clone(),
     )
@@ -121,11 +102,21 @@ pub async fn start(config: Config, crash: Option<(CrashAt, u64)>) -> anyhow::Res
         peppers(&config, &folder)?,
         ids.clone(),
         clock.clone(),
-        feed,
+        feed.clone(),
     )
     .await?;
     let identity = Arc::new(identity);
-    let chats = Arc::new(Chats::new(log.clone(), users.clone(), ids, clock.clone()));
+    let chats = Arc::new(Chats::new(
+        log.clone(),
+        users.clone(),
+        feed,
+        ids,
+        clock.clone(),
+        config.chats.limits(),
+    ));
+    let told = lifecycle.told(Kind::Job);
+    let doing = due::keep_doing(chats.clone(), config.chats.due_interval(), told);
+    lifecycle.spawn(Kind::Job, "due", doing);
     let services = Services {
         identity: identity.clone(),
         users,
@@ -141,6 +132,9 @@ pub async fn start(config: Config, crash: Option<(CrashAt, u64)>) -> anyhow::Res
         clock.clone(),
         lifecycle.clone(),
     );
+    if harm.skips_catch_up_buffer() {
+        live.sabotage_catch_up();
+    }
     let (router, grpc_health) = full_router(&services, live.clone());
     let limits = &config.limits;
     let parts = Parts {
@@ -219,7 +213,7 @@ fn watch(health: &Health, log: &Arc<ChatLog>, sqlite: &Sqlite) {
 }
 
 /// Takes the data folder, fresh or of this version.
-fn open_folder(config: &Config) -> anyhow::Result<DataFolder> {
+pub(crate) fn open_folder(config: &Config) -> anyhow::Result<DataFolder> {
     let folder = DataFolder::open(config.data.as_ref())?;
     match folder.format(DATA_FORMAT)? {
         Format::Fresh => folder.set_format(DATA_FORMAT)?,
@@ -232,14 +226,13 @@ fn open_folder(config: &Config) -> anyhow::Result<DataFolder> {
     Ok(folder)
 }
 
-fn log_options(config: &Config, crash: Option<(CrashAt, u64)>) -> tertulia_store::fjall::Options {
+fn log_options(config: &Config) -> tertulia_store::fjall::Options {
     tertulia_store::fjall::Options {
         commit_batch_max: config.store.commit_batch_max,
         commit_bytes_max: config.store.commit_bytes_max,
         commit_queue_max: config.store.commit_queue_max,
         cache_mib: config.store.cache_mib as u64,
-        crash_at: crash.map(|(at, _)| at.into()),
-        crash_after: crash.map_or(0, |(_, after)| after),
+        ..tertulia_store::fjall::Options::default()
     }
 }
 

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tertulia_kit::error::Result;
 
+use crate::chats::roles::{self, Right};
+use crate::chats::{ChatKind, Role};
 use crate::errors;
 use crate::ids::{ChatId, LoginId, UserId};
 
@@ -32,8 +34,8 @@ pub enum Rule {
     Anyone,
     /// To be signed in.
     User,
-    /// To be signed in and a member of the chat that the request names.
-    ChatMember(ChatId),
+    /// To be signed in, a member of the chat that the request names, and to have a right there.
+    ChatMember(ChatId, Right),
 }
 
 /// What the authorizer allows. It can not be made elsewhere.
@@ -69,8 +71,8 @@ impl Member {
 /// Answers who is in a chat.
 #[async_trait]
 pub trait Members: Send + Sync + 'static {
-    /// Whether `user` is a member of `chat` now. False for a chat that is not there.
-    async fn is_member(&self, chat: ChatId, user: UserId) -> Result<bool>;
+    /// What kind of chat it is and as what `user` is in it now; none for a chat that is not there.
+    async fn role(&self, chat: ChatId, user: UserId) -> Result<Option<(ChatKind, Role)>>;
 }
 
 /// Decides.
@@ -88,18 +90,17 @@ impl Authorizer {
     /// Allows the call, or says why not. To a stranger a chat is not there, so that ids tell nothing.
     ///
     /// # Errors
-    /// `NOT_SIGNED_IN`, `CHAT_NOT_FOUND`, or the failure of the store.
+    /// `NOT_SIGNED_IN`, `CHAT_NOT_FOUND`, `DIRECT_CHAT`, `NOT_ALLOWED`, or the failure of the store.
     pub async fn authorize(&self, rule: Rule, caller: Option<Caller>) -> Result<Permit> {
         match (rule, caller) {
             (Rule::Anyone, _) => Ok(Permit::Anyone),
             (_, None) => Err(errors::not_signed_in()),
             (Rule::User, Some(caller)) => Ok(Permit::User(caller)),
-            (Rule::ChatMember(chat), Some(caller)) => {
-                if self.members.is_member(chat, caller.user).await? {
-                    Ok(Permit::Member(Member { caller, chat }))
-                } else {
-                    Err(errors::chat_not_found())
-                }
+            (Rule::ChatMember(chat, right), Some(caller)) => {
+                let role = self.members.role(chat, caller.user).await?;
+                let (kind, role) = role.ok_or_else(errors::chat_not_found)?;
+                roles::check(kind, role, right)?;
+                Ok(Permit::Member(Member { caller, chat }))
             }
         }
     }

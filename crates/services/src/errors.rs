@@ -34,6 +34,16 @@ pub const ALL: &[(Kind, &str)] = &[
     (Kind::Unimplemented, "WRONG_TRANSPORT"),
     (Kind::InvalidArgument, "CHAT_WITH_SELF"),
     (Kind::NotFound, "NO_SUCH_ROUTE"),
+    (Kind::NotFound, "MESSAGE_NOT_FOUND"),
+    (Kind::PermissionDenied, "NOT_YOUR_MESSAGE"),
+    (Kind::ResourceExhausted, "TOO_MANY"),
+    (Kind::NotFound, "INVITE_NOT_FOUND"),
+    (Kind::PermissionDenied, "BANNED"),
+    (Kind::NotFound, "NOT_A_MEMBER"),
+    (Kind::FailedPrecondition, "DIRECT_CHAT"),
+    (Kind::FailedPrecondition, "OWNER_MUST_STAY"),
+    (Kind::NotFound, "SCHEDULED_NOT_FOUND"),
+    (Kind::InvalidArgument, "BAD_TIME"),
 ];
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -225,4 +235,53 @@ pub fn no_such_route() -> Failure {
         "NO_SUCH_ROUTE",
         "there is nothing at this address",
     )
+}
+
+pub fn message_not_found() -> Failure {
+    let words = "there is no such message in the chat";
+    Failure::new(Kind::NotFound, "MESSAGE_NOT_FOUND", words)
+}
+
+pub fn not_your_message() -> Failure {
+    let words = "the message is somebody else's";
+    Failure::new(Kind::PermissionDenied, "NOT_YOUR_MESSAGE", words)
+}
+
+pub fn too_many(words: impl Into<String>) -> Failure {
+    Failure::new(Kind::ResourceExhausted, "TOO_MANY", words.into())
+}
+
+pub fn invite_not_found() -> Failure {
+    let words = "there is no such invite, or it has ended";
+    Failure::new(Kind::NotFound, "INVITE_NOT_FOUND", words)
+}
+
+pub fn banned() -> Failure {
+    let words = "the user is kept out of the chat";
+    Failure::new(Kind::PermissionDenied, "BANNED", words)
+}
+
+pub fn not_a_member() -> Failure {
+    let words = "the user is not in the chat";
+    Failure::new(Kind::NotFound, "NOT_A_MEMBER", words)
+}
+
+pub fn direct_chat() -> Failure {
+    let words = "this is not for direct chats";
+    Failure::new(Kind::FailedPrecondition, "DIRECT_CHAT", words)
+}
+
+pub fn owner_must_stay() -> Failure {
+    let words = "the owner gives ownership to somebody before leaving";
+    Failure::new(Kind::FailedPrecondition, "OWNER_MUST_STAY", words)
+}
+
+pub fn scheduled_not_found() -> Failure {
+    let words = "there is no such scheduled message";
+    Failure::new(Kind::NotFound, "SCHEDULED_NOT_FOUND", words)
+}
+
+pub fn bad_time() -> Failure {
+    let words = "the time is past, or too far ahead";
+    Failure::new(Kind::InvalidArgument, "BAD_TIME", words)
 }

@@ -298,13 +298,23 @@ impl Identity {
     /// `BAD_TOKEN`, `TOKEN_EXPIRED` or `LOGIN_ENDED`.
     pub fn verify(&self, access_token: &str) -> Result<Caller> {
         let caller = self.access_tokens.read(access_token)?;
+        self.still_holds(&caller)?;
+        Ok(caller)
+    }
+
+    /// Whether a caller that was verified before still is one: a session asks again and again, because the
+    /// word that its login ended can be lost on the way.
+    ///
+    /// # Errors
+    /// `TOKEN_EXPIRED`, `LOGIN_ENDED`.
+    pub fn still_holds(&self, caller: &Caller) -> Result<()> {
         if caller.expires_at_ms <= self.clock.now_ms() {
             return Err(errors::token_expired());
         }
         if self.ended.contains(caller.login) {
             return Err(errors::login_ended());
         }
-        Ok(caller)
+        Ok(())
     }
 
     /// The public keys that may have signed a valid access token; the one that signs now is the first.

@@ -32,3 +32,12 @@ id! {
     /// Something said.
     MessageId
 }
+id! {
+    /// A message to be sent later.
+    ScheduledId
+}
+
+impl UserId {
+    /// The server itself, where something has no person behind it.
+    pub const SERVER: UserId = UserId(0);
+}

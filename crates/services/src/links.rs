@@ -9,7 +9,11 @@ use crate::users::Users;
 
 #[async_trait]
 impl People for Users {
-    async fn exists(&self, user: UserId) -> Result<bool> {
-        Users::exists(self, user).await
+    async fn existing(&self, users: &[UserId]) -> Result<Vec<UserId>> {
+        Users::existing(self, users).await
+    }
+
+    async fn shares_seen(&self, user: UserId) -> Result<bool> {
+        Users::shares_seen(self, user).await
     }
 }

@@ -9,6 +9,7 @@ pub mod rules;
 #[cfg(any(test, feature = "suites"))]
 pub mod suite;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tertulia_kit::clock::SharedClock;
@@ -64,12 +65,22 @@ impl Users {
         Ok(users)
     }
 
-    /// Whether there is such a user.
+    /// Those of `ids` that exist, each once, in the order given.
     ///
     /// # Errors
     /// The failure of the store.
-    pub async fn exists(&self, user: UserId) -> Result<bool> {
-        Ok(!self.store.by_ids(&[user]).await?.is_empty())
+    pub async fn existing(&self, ids: &[UserId]) -> Result<Vec<UserId>> {
+        let mut there: HashSet<UserId> = self.by_ids(ids).await?.iter().map(|u| u.id).collect();
+        Ok(ids.iter().copied().filter(|id| there.remove(id)).collect())
+    }
+
+    /// Whether a user lets others know what they have seen.
+    ///
+    /// # Errors
+    /// The failure of the store.
+    pub async fn shares_seen(&self, user: UserId) -> Result<bool> {
+        let found = self.store.by_ids(&[user]).await?;
+        Ok(found.first().is_some_and(|user| user.shares_seen))
     }
 
     /// Changes what is set of the caller's profile and gives the whole of it.
@@ -85,7 +96,7 @@ impl Users {
             .map(rules::display_name)
             .transpose()?;
         let now = self.me(caller).await?;
-        if display_name.is_none() && about.is_none() {
+        if display_name.is_none() && about.is_none() && change.shares_seen.is_none() {
             return Ok(now);
         }
         let shown = display_name.map(|display_name| Shown {
@@ -96,6 +107,7 @@ impl Users {
             user: caller.user,
             shown,
             about,
+            shares_seen: change.shares_seen,
             at_ms: self.clock.now_ms(),
         };
         self.store

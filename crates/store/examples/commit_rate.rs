@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tertulia_kit::clock::SystemClock;
-use tertulia_services::chats::{Appended, ChatStore, Committed, Fact, NewMessage, Pair, SendKey};
+use tertulia_services::chats::{
+    Act, ChatStore, Command, Committed, Done, Fact, Limits, Mentions, NewMessage, Pair, SendKey,
+};
 use tertulia_services::ids::{ChatId, MessageId, UserId};
 use tertulia_store::fjall::{ChatLog, Options};
 
@@ -37,18 +39,16 @@ async fn main() {
     let mut chats = Vec::new();
     for n in 0..CHATS {
         let pair = Pair::new(UserId(n), UserId(n + 1_000_000)).expect("two people");
-        chats.push(
-            log.open_direct(pair, ChatId(n + 1), 0)
-                .await
-                .expect("a chat")
-                .id,
-        );
+        let id = ChatId(n + 1);
+        let open = command(UserId(n), 0, Act::OpenDirect { pair, id });
+        log.write(open).await.expect("a chat");
+        chats.push(id);
     }
     let chats: Arc<[ChatId]> = chats.into();
     let sent = Arc::new(AtomicI64::new(0));
     println!(
-        "{:>8} {:>10} {:>12} {:>10} {:>10}",
-        "at once", "rows/s", "per commit", "p50 ms", "p99 ms"
+        "{:>8} {:>10} {:>10} {:>12} {:>10} {:>10}",
+        "at once", "rows/s", "µs each", "per commit", "p50 ms", "p99 ms"
     );
     for at_once in [1, 16, 128, 1_024, 4_096] {
         let before = log.position().await.expect("a position").0;
@@ -64,8 +64,8 @@ async fn main() {
                 while Instant::now() < end {
                     let n = sent.fetch_add(1, Ordering::Relaxed);
                     let began = Instant::now();
-                    let appended = log.append(message(&chats, n)).await;
-                    assert!(matches!(appended, Ok(Appended::New(_))), "{appended:?}");
+                    let sent = log.write(message(&chats, n)).await;
+                    assert!(matches!(sent, Ok(Done::Sent(s)) if !s.repeat), "{sent:?}");
                     mine.push(began.elapsed());
                 }
                 times.lock().extend(mine);
@@ -78,8 +78,9 @@ async fn main() {
         times.sort_unstable();
         let ms = |part: f64| times[(times.len() as f64 * part) as usize].as_secs_f64() * 1_000.0;
         println!(
-            "{at_once:>8} {:>10.0} {:>12.1} {:>10.2} {:>10.2}",
+            "{at_once:>8} {:>10.0} {:>10.2} {:>12.1} {:>10.2} {:>10.2}",
             times.len() as f64 / took,
+            took * 1_000_000.0 / times.len() as f64,
             times.len() as f64 / commits as f64,
             ms(0.5),
             ms(0.99),
@@ -93,18 +94,33 @@ async fn main() {
     );
 }
 
-fn message(chats: &[ChatId], n: i64) -> NewMessage {
+fn message(chats: &[ChatId], n: i64) -> Command {
     // Spread over the chats, so that neighbours in a batch are not neighbours on disk.
     let chat = chats[(n.wrapping_mul(2_654_435_761) >> 8).rem_euclid(chats.len() as i64) as usize];
-    NewMessage {
+    let message = NewMessage {
         chat,
-        sender: UserId(chat.0 - 1),
         id: MessageId(n),
         key: SendKey {
             device: "01890a5d-ac96-774b-bcce-b302099a8057".into(),
             client_message_id: format!("message-{n:016x}"),
         },
         text: "A message as long as messages mostly are: a sentence or two, not more.".into(),
-        at_ms: 1_780_000_000_000 + n,
+        reply_to: None,
+        thread: None,
+        mentions: Mentions::default(),
+    };
+    command(
+        UserId(chat.0 - 1),
+        1_780_000_000_000 + n,
+        Act::Send(message),
+    )
+}
+
+fn command(actor: UserId, at_ms: i64, act: Act) -> Command {
+    Command {
+        actor,
+        at_ms,
+        act,
+        limits: Limits::default(),
     }
 }

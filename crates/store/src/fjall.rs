@@ -1,57 +1,54 @@
 //! The logs of chats and users on fjall, an LSM tree in this process.
 //!
 //! ```text
-//! append ──► queue ──► writer ──► commit and sync ──► caches ──► position ──► answers ──► teller ──► Committed
-//! read ────► caches ─► tables
+//! write ──► queue ──► writer ──► commit and sync ──► caches ──► position ──► answers ──► teller ──► Committed
+//! read ───► caches ─► tables
 //! ```
-//! One thread writes (`writer`), everybody reads. What a read finds was synced before; how far a reader has
-//! got is a position, which moves on when its commit is in the tables and in the caches.
+//! One thread decides and writes (`writer`, `round`), everybody reads (`reads`, `reader`). What a read finds
+//! was synced before; how far a reader has got is a position, which moves on when its commit is in the tables
+//! and in the caches.
 
 mod cache;
 mod codec;
 mod disk;
 mod faults;
+mod floor;
 mod health;
+mod index;
 mod journal;
+mod reader;
+mod reads;
 mod recent;
+mod round;
 mod send_keys;
+mod shared;
+mod verify;
+mod view;
 mod writer;
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use parking_lot::{Mutex, RwLock};
 use tertulia_kit::clock::SharedClock;
 use tertulia_kit::error::Result;
-use tertulia_services::chats::{
-    Appended, Chat, ChatStore, Committed, Epoch, Event, Fact, Moved, NewMessage, Page, Pair,
-    Position, Seq, UserEvent,
-};
+use tertulia_services::chats::{Command, Committed, Done, Fact};
 use tertulia_services::errors;
-use tertulia_services::ids::{ChatId, UserId};
 use tokio::sync::{Semaphore, oneshot};
 
-use cache::{Cache, Weight};
-use codec::Corrupt;
-use disk::{Disk, Row, corrupt};
-use faults::Faults;
-use health::Health;
-use recent::Recent;
-use send_keys::SendKeys;
-use writer::{NewChat, Request, Writer};
+pub use verify::{ChatDigest, PROBLEMS_MAX, Problem, Progress, Report};
+
+use shared::Shared;
+use writer::{Request, Writer};
 
 /// How many rows are read where the caller is; longer reads go to threads that may block.
 const INLINE_ROWS_MAX: usize = 64;
 /// How many long reads run at once. Full: they wait, which their callers' deadlines bound.
 const LONG_READS_MAX: usize = 8;
-/// How many moves are remembered for devices that ask again soon; about 64 bytes each.
-const RECENT_MOVES_MAX: usize = 131_072;
 /// How many committed batches may wait for the listener. Full: the writer waits.
 const UNTOLD_BATCHES_MAX: usize = 64;
 /// How many full batches of bytes may wait for the writer. Full: `OVERLOADED`.
@@ -62,7 +59,7 @@ const QUEUE_BATCHES_MAX: usize = 16;
 pub struct Options {
     /// How many writes go into one commit at most.
     pub commit_batch_max: usize,
-    /// How many bytes of text go into one commit, about.
+    /// How many bytes of commands go into one commit, about.
     pub commit_bytes_max: usize,
     /// How many writes may wait. Full: `OVERLOADED`.
     pub commit_queue_max: usize,
@@ -72,6 +69,8 @@ pub struct Options {
     pub crash_at: Option<CrashPoint>,
     /// How many messages are written before that.
     pub crash_after: u64,
+    /// A promise to be broken on purpose, for tests of tests.
+    pub sabotage: Option<Sabotage>,
 }
 
 impl Default for Options {
@@ -83,6 +82,7 @@ impl Default for Options {
             cache_mib: 64,
             crash_at: None,
             crash_after: 0,
+            sabotage: None,
         }
     }
 }
@@ -98,6 +98,19 @@ pub enum CrashPoint {
     AfterAckBeforePublish,
 }
 
+/// A promise that the store breaks on purpose, to show that its tests would see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// What somebody missed is told without one of the events.
+    DropEvent,
+    /// Send keys are not looked up.
+    ForgetIdempotency,
+    /// Every 20th commit gives the seq of the event before once more.
+    ReuseSeq,
+    /// A commit is not synced before it is answered.
+    AckBeforeSync,
+}
+
 /// The store.
 pub struct ChatLog {
     shared: Arc<Shared>,
@@ -107,29 +120,6 @@ pub struct ChatLog {
     long_reads: Arc<Semaphore>,
     /// The writer and the teller, until they are waited for.
     threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// What readers and the writer share.
-struct Shared {
-    disk: Disk,
-    epoch: Epoch,
-    clock: SharedClock,
-    /// The position: every commit up to it is in the tables and the caches.
-    visible: AtomicU64,
-    chats: Cache<ChatId, Row>,
-    user_heads: Cache<UserId, Seq>,
-    /// Guards who moved lately; it is never behind the position.
-    recent: Mutex<Recent>,
-    /// What waits for the writer.
-    queued_bytes: AtomicUsize,
-    health: Health,
-    faults: Faults,
-}
-
-impl Weight for Seq {
-    fn bytes(&self) -> u64 {
-        64
-    }
 }
 
 impl ChatLog {
@@ -157,31 +147,19 @@ impl ChatLog {
         committed: Arc<dyn Committed>,
         clock: SharedClock,
     ) -> Result<Arc<ChatLog>> {
-        let cache_bytes = options.cache_mib.max(1) << 20;
-        // Most for the engine's blocks; the rows of chats are asked for at every send and every connect.
-        let (disk, epoch) = Disk::open(folder, cache_bytes / 8 * 5)?;
-        let position = disk.position()?;
-        let send_keys = SendKeys::open(&disk.db)?;
         let shared = Arc::new(Shared {
-            disk,
-            epoch,
-            clock,
-            visible: AtomicU64::new(position),
-            chats: Cache::of(cache_bytes / 4, 500),
-            user_heads: Cache::of(cache_bytes / 8, 64),
-            recent: Mutex::new(Recent::after(position, RECENT_MOVES_MAX)),
-            queued_bytes: AtomicUsize::new(0),
-            health: Health::default(),
-            faults: Faults::default(),
+            sabotage: options.sabotage,
+            ..Shared::open(folder, options.cache_mib, clock)?
         });
         let (queue, requests) = sync_channel(options.commit_queue_max.max(1));
         let (told, untold) = sync_channel(UNTOLD_BATCHES_MAX);
         let queue_bytes_max = options.commit_bytes_max.saturating_mul(QUEUE_BATCHES_MAX);
-        let writer = Writer::new(Arc::clone(&shared), options, requests, told, send_keys);
+        let writer = Writer::new(Arc::clone(&shared), options, requests, told);
         let threads = vec![
             thread("chats-writer", shared.health.watch(move || writer.run()))?,
             thread("chats-teller", move || tell(&untold, &*committed))?,
         ];
+        let position = shared.visible.load(Ordering::Acquire);
         tracing::info!(position, "opened the logs of chats");
         Ok(Arc::new(ChatLog {
             shared,
@@ -215,7 +193,14 @@ impl ChatLog {
         std::mem::take(&mut *self.threads.lock())
     }
 
-    fn submit(&self, request: Request) -> Result<()> {
+    /// Has a command decided and committed, and waits for what it came to.
+    async fn submit(&self, command: Command) -> Result<Done> {
+        let (answer, answered) = oneshot::channel();
+        self.queue(Request { command, answer })?;
+        answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    fn queue(&self, request: Request) -> Result<()> {
         let bytes = request.bytes();
         let queue = self.queue.read();
         let queue = queue
@@ -233,31 +218,6 @@ impl ChatLog {
         };
         queued.fetch_sub(bytes, Ordering::Relaxed);
         Err(failure)
-    }
-
-    /// Reads `rows` rows or so where it is best done.
-    async fn read<T: Send + 'static>(
-        &self,
-        rows: usize,
-        read: impl FnOnce(&Shared) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        if rows <= INLINE_ROWS_MAX {
-            return read(&self.shared);
-        }
-        let place = Arc::clone(&self.long_reads)
-            .acquire_owned()
-            .await
-            .map_err(errors::internal)?;
-        let shared = Arc::clone(&self.shared);
-        let reading = move || {
-            let answer = read(&shared);
-            // Before the answer is there, so that whoever closes the store next finds it free.
-            drop((shared, place));
-            answer
-        };
-        tokio::task::spawn_blocking(reading)
-            .await
-            .map_err(errors::internal)?
     }
 }
 
@@ -298,233 +258,6 @@ fn tell(untold: &Receiver<Vec<Fact>>, committed: &dyn Committed) {
             tracing::error!("what was committed could not be told");
         }
     }
-}
-
-impl Shared {
-    /// A chat as it was committed.
-    fn row(&self, id: ChatId) -> Result<Option<Row>> {
-        self.chats.get_or_read(id, || self.disk.chat(id))
-    }
-
-    /// A chat that something points at.
-    fn known_row(&self, id: ChatId) -> Result<Row> {
-        self.row(id)?
-            .ok_or_else(|| corrupt(Corrupt("a membership without its chat")))
-    }
-
-    fn user_head(&self, user: UserId) -> Result<Seq> {
-        let head = self
-            .user_heads
-            .get_or_read(user, || self.disk.user_head(user).map(Some))?;
-        Ok(head.unwrap_or(0))
-    }
-
-    /// Makes a commit visible. The position comes last: whoever reads it finds all the rest.
-    fn take_in(&self, position: u64, chats: HashMap<ChatId, Row>, heads: HashMap<UserId, Seq>) {
-        {
-            let mut recent = self.recent.lock();
-            for (id, row) in &chats {
-                recent.push(position, *id, row.chat.members());
-            }
-        }
-        for (id, row) in chats {
-            self.chats.put(id, row);
-        }
-        for (user, head) in heads {
-            self.user_heads.put(user, head);
-        }
-        self.visible.store(position, Ordering::Release);
-    }
-
-    /// Trusts nothing but the disk, which is at `position`.
-    fn forget(&self, position: u64) {
-        self.chats.clear();
-        self.user_heads.clear();
-        *self.recent.lock() = Recent::after(position, RECENT_MOVES_MAX);
-        self.visible.fetch_max(position, Ordering::Release);
-    }
-
-    fn chats_of(&self, user: UserId) -> Result<Vec<Row>> {
-        self.disk
-            .chats_of(user)?
-            .into_iter()
-            .map(|id| self.known_row(id))
-            .collect()
-    }
-
-    fn moved(&self, user: UserId, chats: Vec<Chat>, position: u64) -> Result<Moved> {
-        // After the chats, so that a chat in the answer never lacks the own event that tells of it.
-        let own_head = self.user_head(user)?;
-        Ok(Moved {
-            chats,
-            own_head,
-            position: Position(position),
-        })
-    }
-}
-
-#[async_trait]
-impl ChatStore for ChatLog {
-    fn epoch(&self) -> Epoch {
-        self.shared.epoch
-    }
-
-    async fn open_direct(&self, pair: Pair, id: ChatId, at_ms: i64) -> Result<Chat> {
-        if let Some(there) = self.shared.disk.pair(pair)? {
-            return Ok(self.shared.known_row(there)?.chat);
-        }
-        let (answer, answered) = oneshot::channel();
-        self.submit(Request::Open(NewChat { pair, id, at_ms }, answer))?;
-        answered.await.unwrap_or_else(|_| Err(gone()))
-    }
-
-    async fn chat(&self, id: ChatId) -> Result<Option<Chat>> {
-        Ok(self.shared.row(id)?.map(|row| row.chat))
-    }
-
-    async fn append(&self, new: NewMessage) -> Result<Appended> {
-        let (answer, answered) = oneshot::channel();
-        self.submit(Request::Append(new, answer))?;
-        answered.await.unwrap_or_else(|_| Err(gone()))
-    }
-
-    async fn events_after(&self, chat: ChatId, after: Seq, limit: usize) -> Result<Page<Event>> {
-        let Some(row) = self.shared.row(chat)? else {
-            return Ok(Page::default());
-        };
-        let head = row.chat.head;
-        let (from, to) = span_after(head, after, limit);
-        let events = self.read(rows(from, to), move |shared| {
-            shared.disk.events(chat, from, to)
-        });
-        Ok(Page {
-            events: events.await?,
-            head,
-        })
-    }
-
-    async fn events_before(&self, chat: ChatId, before: Seq, limit: usize) -> Result<Page<Event>> {
-        let Some(row) = self.shared.row(chat)? else {
-            return Ok(Page::default());
-        };
-        let head = row.chat.head;
-        let to = if before <= 0 {
-            head
-        } else {
-            head.min(before - 1)
-        };
-        let from = to
-            .saturating_sub(Seq::try_from(limit).unwrap_or(Seq::MAX))
-            .max(0)
-            + 1;
-        let events = self.read(rows(from, to), move |shared| {
-            shared.disk.events(chat, from, to)
-        });
-        Ok(Page {
-            events: events.await?,
-            head,
-        })
-    }
-
-    async fn user_events_after(
-        &self,
-        user: UserId,
-        after: Seq,
-        limit: usize,
-    ) -> Result<Page<UserEvent>> {
-        let head = self.shared.user_head(user)?;
-        let (from, to) = span_after(head, after, limit);
-        let read = move |shared: &Shared| shared.disk.user_events(user, from, to);
-        Ok(Page {
-            events: self.read(rows(from, to), read).await?,
-            head,
-        })
-    }
-
-    async fn chats_of(&self, user: UserId) -> Result<Vec<Chat>> {
-        let read = move |shared: &Shared| {
-            Ok(shared
-                .chats_of(user)?
-                .into_iter()
-                .map(|row| row.chat)
-                .collect())
-        };
-        self.read(usize::MAX, read).await
-    }
-
-    async fn moved_since(&self, user: UserId, since: Position) -> Result<Option<Moved>> {
-        let position = self.shared.visible.load(Ordering::Acquire);
-        if since.0 > position {
-            return Ok(None);
-        }
-        let recent = self.shared.recent.lock().since(user, since.0);
-        let moved = match recent {
-            Some(ids) => {
-                let count = ids.len();
-                let read = move |shared: &Shared| {
-                    let chats = ids.iter().map(|id| Ok(shared.known_row(*id)?.chat));
-                    shared.moved(user, chats.collect::<Result<_>>()?, position)
-                };
-                self.read(count, read).await?
-            }
-            None => {
-                let read = move |shared: &Shared| {
-                    let rows = shared.chats_of(user)?.into_iter();
-                    let chats = rows
-                        .filter(|row| row.position > since.0)
-                        .map(|row| row.chat);
-                    shared.moved(user, chats.collect(), position)
-                };
-                self.read(usize::MAX, read).await?
-            }
-        };
-        Ok(Some(moved))
-    }
-
-    async fn events_since(
-        &self,
-        chats: &[Chat],
-        since: Position,
-        limit: usize,
-    ) -> Result<Option<Vec<Arc<Event>>>> {
-        let with_events = chats.iter().filter(|chat| chat.head > 0);
-        let heads: Vec<(ChatId, Seq)> = with_events.map(|chat| (chat.id, chat.head)).collect();
-        // How many rows that will be is not known, but one for each chat and one more for all is the least.
-        let least = heads.len().saturating_mul(2);
-        self.read(
-            if heads.is_empty() {
-                0
-            } else {
-                least.max(INLINE_ROWS_MAX + 1)
-            },
-            move |shared| {
-                let mut all = Vec::new();
-                for chat in heads {
-                    if !shared.disk.events_since(chat, since.0, limit, &mut all)? {
-                        return Ok(None);
-                    }
-                }
-                Ok(Some(all))
-            },
-        )
-        .await
-    }
-
-    async fn position(&self) -> Result<Position> {
-        Ok(Position(self.shared.visible.load(Ordering::Acquire)))
-    }
-}
-
-/// The first and the last seq of at most `limit` events after a seq; the first is beyond the last when there
-/// are none.
-fn span_after(head: Seq, after: Seq, limit: usize) -> (Seq, Seq) {
-    let after = after.clamp(0, head);
-    let limit = Seq::try_from(limit).unwrap_or(Seq::MAX);
-    (after + 1, head.min(after.saturating_add(limit)))
-}
-
-fn rows(from: Seq, to: Seq) -> usize {
-    usize::try_from(to - from + 1).unwrap_or(0)
 }
 
 #[cfg(test)]

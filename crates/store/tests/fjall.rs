@@ -11,7 +11,8 @@ use tempfile::TempDir;
 use tertulia_kit::clock::{ManualClock, SharedClock};
 use tertulia_services::chats::suite::Place;
 use tertulia_services::chats::{
-    Appended, ChatStore, Committed, Fact, NewMessage, Pair, Position, SendKey,
+    Act, ChatStore, Command, Committed, Done, Fact, Limits, Mentions, NewMessage, Pair, Position,
+    SendKey, Sent,
 };
 use tertulia_services::ids::{ChatId, MessageId, UserId};
 use tertulia_store::fjall::{ChatLog, CrashPoint, Options};
@@ -81,18 +82,59 @@ async fn open(folder: &Path) -> Arc<ChatLog> {
         .unwrap()
 }
 
-fn message(chat: ChatId, n: i64) -> NewMessage {
-    NewMessage {
+/// Somebody does something.
+fn command(n: i64, act: Act) -> Command {
+    Command {
+        actor: UserId(1),
+        at_ms: BEGIN_MS + n,
+        act,
+        limits: Limits::default(),
+    }
+}
+
+/// The direct chat that the messages are in, opened if it is not there.
+async fn direct_chat(log: &ChatLog) -> ChatId {
+    let pair = Pair::new(UserId(1), UserId(2)).unwrap();
+    let id = ChatId(5);
+    match log.write(command(0, Act::OpenDirect { pair, id })).await {
+        Ok(Done::Chat(standing)) => standing.chat.id,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Sends the `n`th message, the same whenever it is sent.
+async fn send(log: &ChatLog, chat: ChatId, n: i64) -> Sent {
+    let message = NewMessage {
         chat,
-        sender: UserId(1),
         id: MessageId(n),
         key: SendKey {
             device: "d".into(),
             client_message_id: n.to_string(),
         },
-        text: format!("the text of message {n}"),
-        at_ms: BEGIN_MS + n,
+        text: text(n),
+        reply_to: None,
+        thread: None,
+        mentions: Mentions::default(),
+    };
+    match log.write(command(n, Act::Send(message))).await {
+        Ok(Done::Sent(sent)) => sent,
+        other => panic!("{other:?}"),
     }
+}
+
+fn text(n: i64) -> String {
+    format!("the text of message {n}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_finds_nothing_in_a_random_history() {
+    let folder = Folder::new();
+    tertulia_services::chats::suite::a_random_history_agrees_with_memory(&folder).await;
+    let report = open(folder.0.path()).await.verify(|_| {}).await.unwrap();
+    assert_eq!(report.problems, []);
+    assert!(report.events > 100, "{report:?}");
+    let again = open(folder.0.path()).await.verify(|_| {}).await.unwrap();
+    assert_eq!(again, report);
 }
 
 #[tokio::test]
@@ -113,8 +155,8 @@ async fn a_folder_has_one_owner() {
     assert_eq!(second.err().unwrap().reason(), "STORE_UNAVAILABLE");
 }
 
-#[tokio::test]
-async fn logs_of_a_newer_format_are_not_touched() {
+/// Why a folder is refused whose logs say that they are of another format.
+async fn refusal_of_format(format: u32) -> String {
     let folder = Folder::new();
     drop(open(folder.0.path()).await);
     {
@@ -122,14 +164,27 @@ async fn logs_of_a_newer_format_are_not_touched() {
         let meta = db
             .keyspace("meta", fjall::KeyspaceCreateOptions::default)
             .unwrap();
-        meta.insert("format", 2_u32.to_be_bytes()).unwrap();
+        meta.insert("format", format.to_be_bytes()).unwrap();
     }
     let clock = ManualClock::at(BEGIN_MS);
     let opened = ChatLog::open(folder.0.path(), Options::default(), Arc::new(Nobody), clock).await;
-    let why = opened.err().unwrap().cause_chain().unwrap();
+    opened.err().unwrap().cause_chain().unwrap()
+}
+
+#[tokio::test]
+async fn logs_of_a_newer_format_are_not_touched() {
     assert_eq!(
-        why,
-        "the logs are of format 2, and this program knows formats up to 1"
+        refusal_of_format(3).await,
+        "the logs are of format 3, and this program knows formats up to 2"
+    );
+}
+
+#[tokio::test]
+async fn logs_from_before_the_first_release_are_refused_in_words() {
+    assert_eq!(
+        refusal_of_format(1).await,
+        "the logs are of format 1, made by a version before the first release, \
+         and can not be read any more"
     );
 }
 
@@ -186,11 +241,8 @@ async fn is_a_gapless_prefix(folder: &Path, written: i64) -> (i64, Position) {
     }
     // It goes on, and what was lost can be sent again while what is there is known.
     for n in 1..=written {
-        match log.append(message(chat.id, n)).await.unwrap() {
-            Appended::Repeat(receipt) if n <= page.head => assert_eq!(receipt.seq, n),
-            Appended::New(receipt) if n > page.head => assert_eq!(receipt.seq, n),
-            other => panic!("{n} of {}: {other:?}", page.head),
-        }
+        let sent = send(&log, chat.id, n).await;
+        assert_eq!((sent.seq, sent.repeat), (n, n <= page.head));
     }
     (page.head, position)
 }
@@ -200,10 +252,9 @@ async fn a_torn_journal_leaves_a_gapless_prefix() {
     const WRITTEN: i64 = 30;
     let folder = Folder::new();
     let log = open(folder.0.path()).await;
-    let pair = Pair::new(UserId(1), UserId(2)).unwrap();
-    let chat = log.open_direct(pair, ChatId(5), BEGIN_MS).await.unwrap().id;
+    let chat = direct_chat(&log).await;
     for n in 1..=WRITTEN {
-        log.append(message(chat, n)).await.unwrap();
+        send(&log, chat, n).await;
     }
     let whole = log.position().await.unwrap();
     // While the store runs, as a crash would find it.
@@ -250,7 +301,7 @@ async fn a_torn_journal_leaves_a_gapless_prefix() {
     let (journal, _) = newest_journal(crashed.0.path());
     let bytes = fs::read(journal).unwrap();
     let hole_at = |n: i64| {
-        let text = message(chat, n).text;
+        let text = text(n);
         bytes
             .windows(text.len())
             .rposition(|window| window == text.as_bytes())
@@ -322,10 +373,9 @@ async fn the_process_that_crashes() {
     let log = ChatLog::open(Path::new(&folder), options, Arc::new(Aloud), clock)
         .await
         .unwrap();
-    let pair = Pair::new(UserId(1), UserId(2)).unwrap();
-    let chat = log.open_direct(pair, ChatId(5), BEGIN_MS).await.unwrap().id;
+    let chat = direct_chat(&log).await;
     for n in 1.. {
-        log.append(message(chat, n)).await.unwrap();
+        send(&log, chat, n).await;
         println!("acked {n}");
     }
 }

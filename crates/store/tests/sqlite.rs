@@ -5,6 +5,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 use tertulia_services::identity::suite::account;
@@ -49,6 +51,7 @@ async fn everything_is_there_after_reopening() {
         user: UserId(1),
         shown: None,
         about: Some("hi".into()),
+        shares_seen: Some(false),
         at_ms: 5,
     };
     let before = store.update(about).await.unwrap().unwrap();
@@ -70,6 +73,55 @@ async fn everything_is_there_after_reopening() {
         store.create(account(3, "ana", "Ana")).await.unwrap(),
         Created::NameTaken
     );
+}
+
+/// Makes a database as the first version of the program made it.
+async fn made_by_the_first_migration(path: &Path) {
+    const FIRST: &str = "0001_people.sql";
+    let only_first = tempfile::tempdir().unwrap();
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite");
+    std::fs::copy(migrations.join(FIRST), only_first.path().join(FIRST)).unwrap();
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true);
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    let migrator = Migrator::new(only_first.path()).await.unwrap();
+    migrator
+        .run_direct(None, &mut connection, false)
+        .await
+        .unwrap();
+    sqlx::query(
+        "INSERT INTO users (user_id, name, display_name, about, created_at_ms, changed_at_ms)
+         VALUES (7, 'old', 'Somebody', 'from before', 1, 1)",
+    )
+    .execute(&mut connection)
+    .await
+    .unwrap();
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_was_there_before_the_choice_shares_what_they_have_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("people.sqlite");
+    made_by_the_first_migration(&path).await;
+    let store = Sqlite::open(&path).await.unwrap();
+    let old = store.by_ids(&[UserId(7)]).await.unwrap().remove(0);
+    assert_eq!((&*old.name, &*old.about), ("old", "from before"));
+    assert!(old.shares_seen);
+    let choice = Update {
+        user: UserId(7),
+        shown: None,
+        about: None,
+        shares_seen: Some(false),
+        at_ms: 5,
+    };
+    let changed = store.update(choice).await.unwrap().unwrap();
+    assert!(!changed.shares_seen);
+    store.close().await;
+
+    let store = Sqlite::open(&path).await.unwrap();
+    assert_eq!(store.by_ids(&[UserId(7)]).await.unwrap(), [changed]);
 }
 
 #[tokio::test]

@@ -1,21 +1,26 @@
 // Everything that lives while somebody is signed in, made and ended together.
 
 import { createContext } from 'svelte';
-import type { ChatId, UserId } from '../lib/api/ids';
-import { call } from '../lib/api/call';
+import { chatId, userId, type ChatId } from '../lib/api/ids';
 import { Reason } from '../lib/api/failure';
-import { ChatsService } from '../gen/tertulia/chats/v1/chats_pb';
 import { Conversation } from '../lib/chats/conversation.svelte';
-import { forgetDrafts } from '../lib/chats/drafts';
-import { ChatList, otherOf } from '../lib/chats/list.svelte';
-import { toChat, type Chat } from '../lib/chats/model';
+import { Drafts } from '../lib/chats/drafts';
+import { ChatList } from '../lib/chats/list.svelte';
+import { plainText } from '../lib/chats/markdown';
+import { Marks } from '../lib/chats/marks';
+import { Members } from '../lib/chats/members.svelte';
 import { Outbox } from '../lib/chats/outbox';
 import { ChatStore } from '../lib/chats/store';
 import { Sync } from '../lib/chats/sync';
+import { Talk } from '../lib/chats/talk.svelte';
 import type { Item } from '../lib/chats/timeline';
-import { browserWorld, Connection, type ConnectionState } from '../lib/live/connection';
+import { Typing } from '../lib/chats/typing.svelte';
+import { Verbs } from '../lib/chats/verbs';
+import { browserWorld, Connection, type ConnectionState, type News, type World } from '../lib/live/connection';
 import type { Account, Session } from '../lib/session/session.svelte';
 import { alone } from '../lib/tabs/lock';
+import { Notices } from '../lib/ui/notices.svelte';
+import type { Router } from '../lib/ui/router.svelte';
 import { words } from '../lib/ui/words';
 import { Users } from '../lib/users/users.svelte';
 
@@ -29,37 +34,70 @@ export class Home {
   readonly store: ChatStore;
   readonly users: Users;
   readonly list: ChatList;
-  readonly outbox: Outbox;
+  readonly talk: Talk;
+  readonly notices = new Notices();
+  #outbox: Outbox;
+  #marks: Marks;
+  #typing: Typing;
+  #drafts: Drafts;
   #sync: Sync;
+  #shown: ChatId | undefined;
   #state = $state.raw<ConnectionState>({ kind: 'connecting' });
   #trouble = $state(false);
   #said = $state('');
 
-  constructor(session: Session, account: Account) {
+  constructor(session: Session, account: Account, router: Router, world: World = browserWorld()) {
     this.session = session;
     this.account = account;
     const onTrouble = (trouble: unknown) => this.#onTrouble(trouble);
     this.store = new ChatStore(account.userId, account.deviceId);
     this.connection = new Connection({
-      world: browserWorld(),
+      world,
       client: `tertulia-web/${__VERSION__}`,
       token: (stale) => session.accessToken(stale),
       cursor: () => this.store.cursor(),
-      onNews: (news) => this.#sync.take(news),
+      onNews: (news) => this.#onNews(news),
       onState: (state) => this.#onState(state),
     });
     const carrier = this.connection;
     this.users = new Users(carrier, account.userId);
     this.list = new ChatList(this.store, onTrouble);
-    this.#sync = new Sync({ store: this.store, carrier, catchUp: () => void carrier.catchUp(), onTrouble });
-    this.outbox = new Outbox({
+    const online = () => carrier.state.kind === 'online';
+    this.#sync = new Sync({
       store: this.store,
       carrier,
-      online: () => carrier.state.kind === 'online',
+      catchUp: () => void carrier.catchUp(),
+      onWhole: () => this.#outbox.wake(),
+      onTrouble,
+    });
+    this.#outbox = new Outbox({
+      store: this.store,
+      carrier,
+      ready: () => online() && this.#sync.settled,
       alone: (work) => alone(`outbox.${account.userId}`, work),
       onTrouble,
     });
-    this.store.changes.subscribe((change) => change.outbox && this.outbox.wake());
+    this.#marks = new Marks({ store: this.store, carrier, online, onTrouble });
+    this.#typing = new Typing(carrier);
+    this.#drafts = new Drafts(this.store, carrier, onTrouble);
+    this.talk = new Talk({
+      me: account,
+      carrier,
+      store: this.store,
+      users: this.users,
+      list: this.list,
+      verbs: new Verbs(carrier),
+      members: new Members(carrier),
+      typing: this.#typing,
+      drafts: this.#drafts,
+      notices: this.notices,
+      router,
+      onTrouble,
+    });
+    this.store.changes.subscribe((change) => {
+      if (change.outbox) this.#outbox.wake();
+      if (change.chats) this.#marks.wake();
+    });
   }
 
   /** The connection, as it is now. */
@@ -85,22 +123,21 @@ export class Home {
 
   stop(): void {
     this.#sync.stop();
-    this.outbox.stop();
+    this.#outbox.stop();
+    this.#marks.stop();
+    this.#typing.stop();
+    this.#drafts.stop();
     this.connection.stop();
     this.list.stop();
     this.store.close();
     this.users.close();
   }
 
-  /** The chat with a user, as the server knows it; stored here before it is given. */
-  async openDirect(user: UserId): Promise<ChatId> {
-    const known = this.list.chats.find((chat) => otherOf(chat, this.account.userId) === user);
-    if (known) return known.id;
-    const { chat } = await call(this.connection, ChatsService.method.openDirect, { userId: BigInt(user) });
-    if (!chat) throw new Error('the answer holds no chat');
-    const told = toChat(chat);
-    await this.store.putChats([told]);
-    return told.id;
+  /** A chat is shown, or none: a channel is heard live only then. */
+  show(id: ChatId | undefined): void {
+    if (id === this.#shown) return;
+    this.#shown = id;
+    this.connection.warm(id ? [BigInt(id)] : []);
   }
 
   conversation(id: ChatId): Conversation {
@@ -119,24 +156,29 @@ export class Home {
     if (clientMessageId) await this.store.retry(clientMessageId, reason === Reason.CLIENT_MESSAGE_ID_REUSED);
   }
 
-  /** What a chat is called: the other one's name. */
-  nameOf(chat: Pick<Chat, 'memberIds'> | undefined): string {
-    const other = chat && otherOf(chat, this.account.userId);
-    return (other && this.users.get(other)?.displayName) ?? words.list.somebody;
-  }
-
   /** Ends the login and forgets what this browser holds of it. */
   async signOut(): Promise<void> {
     await this.session.signOut();
-    forgetDrafts();
     this.stop();
     await Promise.all([this.store.destroy(), this.users.destroy()]);
   }
 
   #onState(state: ConnectionState): void {
     this.#state = state;
-    if (state.kind === 'online') this.outbox.wake();
+    if (state.kind === 'online') {
+      this.#marks.wake();
+      void this.#drafts.wake();
+    }
     if (state.kind === 'stopped' && state.why === 'signed_out') this.session.end();
+  }
+
+  #onNews(news: News): void {
+    if (news.kind === 'typing') {
+      this.#typing.heard(chatId(news.typing.chatId), userId(news.typing.userId));
+      return;
+    }
+    if (news.kind === 'chat_event' && news.event.event) this.#typing.over(chatId(news.event.event.chatId), userId(news.event.event.actorId));
+    this.#sync.take(news);
   }
 
   #onTrouble(trouble: unknown): void {
@@ -145,7 +187,7 @@ export class Home {
   }
 
   #say(items: Item[]): void {
-    const lines = items.slice(-SAID_MAX).map((item) => `${this.users.get(item.actorId)?.displayName ?? words.list.somebody}: ${item.text}`);
+    const lines = items.slice(-SAID_MAX).map((item) => `${this.users.get(item.actorId)?.displayName ?? words.list.somebody}: ${plainText(item.text)}`);
     this.#said = lines.join('\n');
   }
 }

@@ -1,157 +1,19 @@
-//! From what was committed to frames on the bus. A frame is encoded here, once, however many hear it.
+//! From what was committed, and from what is going on, to frames on the bus for whom it concerns.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
-use buffa::Message as _;
-use bytes::Bytes;
-use tertulia_kit::bus::{Bus, Payload, Undecodable};
-use tertulia_proto::live::{self as wire, ConnectResponse};
-use tertulia_services::chats::{Committed, Event, Fact, UserEvent};
+use tertulia_kit::bus::Bus;
+use tertulia_services::chats::{Audience, Committed, Fact, Signals};
 use tertulia_services::identity::LoginsEnded;
 use tertulia_services::ids::{ChatId, LoginId, UserId};
 
-use super::frames::{self, Outbound};
-use crate::convert;
+use super::told::{self, Frame, Told};
 
-/// The bus subject of what concerns a user.
-pub fn subject(user: UserId) -> String {
-    format!("user.{user}")
-}
+/// Up to how many members each is told apart. More are told at once: one message for every node, with the
+/// list of them.
+const TOLD_APART_MAX: usize = 16;
 
-/// What nodes tell each other about a user.
-#[derive(Debug, Clone)]
-pub enum Told {
-    /// A frame for all sessions of the user.
-    Frame(Arc<Frame>),
-    /// The sessions of this login must end.
-    LoginEnded(LoginId),
-}
-
-/// An event ready to be sent.
-#[derive(Debug)]
-pub struct Frame {
-    /// Which log it is of.
-    pub log: Log,
-    /// Its number there.
-    pub seq: i64,
-    proto: Bytes,
-    /// Made when the first session wants it.
-    json: OnceLock<Utf8Bytes>,
-}
-
-/// A numbered log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Log {
-    /// Of a chat.
-    Chat(ChatId),
-    /// The user's own.
-    Own,
-}
-
-impl Frame {
-    fn of_event(event: &Event) -> Arc<Frame> {
-        let frame = wire::ChatEvent {
-            prev: event.seq - 1,
-            event: convert::event(event).into(),
-            ..Default::default()
-        };
-        Frame::new(
-            Log::Chat(event.chat),
-            event.seq,
-            frames::encode_proto(frame.into()),
-        )
-    }
-
-    fn of_user_event(event: &UserEvent) -> Arc<Frame> {
-        let frame = wire::OwnEvent {
-            prev: event.seq - 1,
-            event: convert::user_event(event).into(),
-            ..Default::default()
-        };
-        Frame::new(Log::Own, event.seq, frames::encode_proto(frame.into()))
-    }
-
-    fn new(log: Log, seq: i64, proto: Bytes) -> Arc<Frame> {
-        Arc::new(Frame {
-            log,
-            seq,
-            proto,
-            json: OnceLock::new(),
-        })
-    }
-
-    /// As protobuf.
-    pub fn proto(&self) -> Bytes {
-        self.proto.clone()
-    }
-
-    /// As JSON.
-    pub fn json(&self) -> Utf8Bytes {
-        self.json
-            .get_or_init(|| frames::proto_to_json(&self.proto))
-            .clone()
-    }
-
-    /// What it takes in a queue.
-    pub fn bytes(&self) -> usize {
-        self.proto.len()
-    }
-}
-
-const FRAME: u8 = 1;
-const LOGIN_ENDED: u8 = 2;
-
-impl Payload for Told {
-    fn encode(&self) -> Bytes {
-        let mut bytes = Vec::new();
-        match self {
-            Told::Frame(frame) => {
-                bytes.push(FRAME);
-                bytes.extend_from_slice(&frame.proto);
-            }
-            Told::LoginEnded(login) => {
-                bytes.push(LOGIN_ENDED);
-                bytes.extend_from_slice(&login.0.to_be_bytes());
-            }
-        }
-        bytes.into()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, Undecodable> {
-        let unreadable = || Undecodable("it is of no known form".into());
-        let (kind, rest) = bytes.split_first().ok_or_else(unreadable)?;
-        match *kind {
-            LOGIN_ENDED => {
-                let id = rest.try_into().map_err(|_| unreadable())?;
-                Ok(Told::LoginEnded(LoginId(i64::from_be_bytes(id))))
-            }
-            FRAME => {
-                let frame = ConnectResponse::decode_from_slice(rest)
-                    .map_err(|e| Undecodable(e.to_string()))?;
-                let (log, seq) = match frame.frame {
-                    Some(Outbound::ChatEvent(event)) => {
-                        let event = event.event.into_option().ok_or_else(unreadable)?;
-                        (Log::Chat(ChatId(event.chat_id)), event.seq)
-                    }
-                    Some(Outbound::OwnEvent(event)) => (
-                        Log::Own,
-                        event.event.into_option().ok_or_else(unreadable)?.seq,
-                    ),
-                    _ => return Err(unreadable()),
-                };
-                Ok(Told::Frame(Frame::new(
-                    log,
-                    seq,
-                    Bytes::copy_from_slice(rest),
-                )))
-            }
-            _ => Err(unreadable()),
-        }
-    }
-}
-
-/// Puts facts on the bus.
+/// Puts frames on the bus.
 pub struct Feed {
     bus: Arc<dyn Bus<Told>>,
 }
@@ -161,71 +23,164 @@ impl Feed {
     pub fn new(bus: Arc<dyn Bus<Told>>) -> Arc<Self> {
         Arc::new(Feed { bus })
     }
+
+    /// Tells a frame about a chat to its audience.
+    fn tell(&self, chat: ChatId, frame: Arc<Frame>, audience: &Audience) {
+        match audience {
+            Audience::Pair(pair) => self.tell_each(pair, &frame),
+            Audience::Members(members) if members.len() <= TOLD_APART_MAX => {
+                self.tell_each(members, &frame);
+            }
+            Audience::Members(members) => {
+                let told = Told::Many(frame, Arc::clone(members));
+                self.bus.publish(told::OF_MANY, told);
+            }
+            Audience::Warm => {
+                let subject = told::of_chat(chat);
+                self.bus.publish(&subject, Told::Frame(frame));
+            }
+        }
+    }
+
+    fn tell_each(&self, users: &[UserId], frame: &Arc<Frame>) {
+        for user in users {
+            let told = Told::Frame(Arc::clone(frame));
+            self.bus.publish(&told::of_user(*user), told);
+        }
+    }
 }
 
 impl Committed for Feed {
     fn committed(&self, facts: Vec<Fact>) {
         for fact in facts {
             match fact {
-                Fact::Event { event, members } => {
-                    let frame = Frame::of_event(&event);
-                    for member in members {
-                        self.bus
-                            .publish(&subject(member), Told::Frame(Arc::clone(&frame)));
-                    }
+                Fact::Event { event, audience } => {
+                    self.tell(event.chat, Frame::of_event(&event), &audience);
                 }
                 Fact::UserEvent(event) => {
-                    let frame = Frame::of_user_event(&event);
-                    self.bus.publish(&subject(event.user), Told::Frame(frame));
+                    self.tell_each(&[event.user], &Frame::of_user_event(&event));
                 }
+                Fact::Receipt {
+                    chat,
+                    receipt,
+                    audience,
+                } => self.tell(chat, Frame::of_receipt(chat, &receipt), &audience),
             }
         }
     }
 }
 
+impl Signals for Feed {
+    fn typing(&self, chat: ChatId, user: UserId, audience: &Audience) {
+        let frame = Frame::of_typing(chat, user);
+        self.tell(chat, frame, &without(audience, user));
+    }
+}
+
 impl LoginsEnded for Feed {
     fn login_ended(&self, user: UserId, login: LoginId) {
-        self.bus.publish(&subject(user), Told::LoginEnded(login));
+        let subject = told::of_user(user);
+        self.bus.publish(&subject, Told::LoginEnded(login));
+    }
+}
+
+/// The audience but one of it.
+fn without(audience: &Audience, user: UserId) -> Audience {
+    let others = |all: &[UserId]| -> Arc<[UserId]> {
+        all.iter().copied().filter(|one| *one != user).collect()
+    };
+    match audience {
+        Audience::Pair(pair) => Audience::Members(others(pair)),
+        Audience::Members(members) => Audience::Members(others(members)),
+        Audience::Warm => Audience::Warm,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tertulia_services::chats::{EventBody, Message, SendKey};
-    use tertulia_services::ids::MessageId;
+    use parking_lot::Mutex;
+    use tertulia_kit::bus::{Memory, Subscription};
+    use tertulia_services::chats::{Event, EventBody};
 
-    #[test]
-    fn what_travels_between_nodes_arrives_as_it_left() {
-        let key = SendKey {
-            device: "d".into(),
-            client_message_id: "c".into(),
-        };
+    /// What came on which subject.
+    type Heard = Arc<Mutex<Vec<(String, Told)>>>;
+
+    fn ear(bus: &Memory<Told>, subjects: &[String]) -> (Heard, Vec<Subscription>) {
+        let heard = Heard::default();
+        let ears = subjects.iter().map(|subject| {
+            let (heard, name) = (Arc::clone(&heard), subject.clone());
+            let sink = Arc::new(move |told| heard.lock().push((name.clone(), told)));
+            Bus::subscribe(bus, subject, sink)
+        });
+        let ears = ears.collect();
+        (heard, ears)
+    }
+
+    fn fact(audience: Audience) -> Fact {
         let event = Event {
             chat: ChatId(5),
-            seq: 3,
-            at_ms: 9,
+            seq: 1,
+            at_ms: 0,
             actor: UserId(1),
-            body: EventBody::Message(Message {
-                id: MessageId(8),
-                text: "hi".into(),
-                key,
-            }),
+            messages: 0,
+            body: EventBody::Pinned(1),
         };
-        let told = Told::Frame(Frame::of_event(&event));
-        let Told::Frame(frame) = Told::decode(&told.encode()).unwrap() else {
-            panic!("another kind")
-        };
-        assert_eq!((frame.log, frame.seq), (Log::Chat(ChatId(5)), 3));
-        assert!(frame.json().contains("\"prev\":\"2\""));
-        let ended = Told::decode(&Told::LoginEnded(LoginId(4)).encode()).unwrap();
-        assert!(matches!(ended, Told::LoginEnded(LoginId(4))));
+        Fact::Event {
+            event: Arc::new(event),
+            audience,
+        }
+    }
+
+    fn members(count: usize) -> Audience {
+        Audience::Members((1..=count as i64).map(UserId).collect())
+    }
+
+    fn subjects() -> Vec<String> {
+        let users = (1..=20).map(|user| told::of_user(UserId(user)));
+        let others = [told::of_chat(ChatId(5)), told::OF_MANY.to_owned()];
+        users.chain(others).collect()
     }
 
     #[test]
-    fn what_is_no_message_of_the_bus_is_an_error() {
-        for bytes in [&b""[..], b"\x00", b"\x01\xff", b"\x01", b"\x02\x00"] {
-            assert!(Told::decode(bytes).is_err());
-        }
+    fn few_members_are_told_apart_and_many_at_once() {
+        let bus = Memory::new();
+        let feed = Feed::new(Arc::new(bus.clone()));
+        let (heard, _ears) = ear(&bus, &subjects());
+        feed.committed(vec![fact(members(TOLD_APART_MAX))]);
+        assert_eq!(heard.lock().len(), TOLD_APART_MAX);
+        heard.lock().clear();
+        feed.committed(vec![fact(members(TOLD_APART_MAX + 1))]);
+        let heard = heard.lock();
+        let [(subject, Told::Many(_, users))] = &heard[..] else {
+            panic!("{heard:?}")
+        };
+        assert_eq!((subject.as_str(), users.len()), ("many", 17));
+    }
+
+    #[test]
+    fn what_happens_in_a_channel_is_told_once() {
+        let bus = Memory::new();
+        let feed = Feed::new(Arc::new(bus.clone()));
+        let (heard, _ears) = ear(&bus, &subjects());
+        feed.committed(vec![fact(Audience::Warm)]);
+        let heard = heard.lock();
+        assert!(matches!(&heard[..], [(subject, Told::Frame(_))] if subject == "chat.5"));
+    }
+
+    #[test]
+    fn who_types_does_not_hear_of_it() {
+        let bus = Memory::new();
+        let feed = Feed::new(Arc::new(bus.clone()));
+        let (heard, _ears) = ear(&bus, &subjects());
+        feed.typing(
+            ChatId(5),
+            UserId(2),
+            &Audience::Pair([UserId(1), UserId(2)]),
+        );
+        feed.typing(ChatId(5), UserId(2), &members(3));
+        let heard = heard.lock();
+        let subjects: Vec<&str> = heard.iter().map(|(subject, _)| subject.as_str()).collect();
+        assert_eq!(subjects, ["user.1", "user.1", "user.3"]);
     }
 }

@@ -1,29 +1,34 @@
-//! All sessions of this node, and the bounded queue of each.
+//! All sessions of this node: whom what came over the bus is for.
 
 use std::collections::HashMap;
-use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use tertulia_kit::bus::{Bus, Subscription};
+use tertulia_kit::bus::{Bus, Sink, Subscription};
 use tertulia_services::access::Caller;
-use tertulia_services::ids::{LoginId, UserId};
-use tokio::sync::Notify;
+use tertulia_services::ids::{ChatId, UserId};
+use tokio::sync::watch;
 
 use super::Options;
-use super::feed::{Frame, Told, subject};
+use super::queue::Queue;
+use super::told::{self, Frame, Told};
+use super::warm::WarmChats;
 
 const SHARDS: usize = 64;
 
 /// The sessions, by user.
 pub struct Hub {
     bus: Arc<dyn Bus<Told>>,
-    frames_max: usize,
-    bytes_max: usize,
-    per_user_max: usize,
-    /// Each lock guards the sessions of the users of its shard, for a few lines.
+    options: Options,
+    /// Each lock guards the sessions of the users of its shard, for a few lines. Inside it the locks of warm
+    /// chats and of queues may be taken.
     shards: [Mutex<HashMap<UserId, Present>>; SHARDS],
+    warm: WarmChats,
+    /// What the bus has said since the hub is there.
+    disruptions: watch::Receiver<u64>,
+    /// Of what concerns many.
+    _subscription: Subscription,
 }
 
 /// A user with a session here.
@@ -36,45 +41,43 @@ struct Present {
 impl Hub {
     /// Nobody is here yet.
     pub fn new(bus: Arc<dyn Bus<Told>>, options: &Options) -> Arc<Self> {
-        Arc::new(Hub {
-            bus,
-            frames_max: options.outbound_frames_max,
-            bytes_max: options.outbound_bytes_max,
-            per_user_max: options.sessions_per_user_max,
-            shards: std::array::from_fn(|_| Mutex::new(HashMap::new())),
+        Arc::new_cyclic(|hub| {
+            let sink = sink(hub, |hub, told| {
+                if let Told::Many(frame, users) = told {
+                    hub.tell_many(&users, &frame);
+                }
+            });
+            Hub {
+                options: options.clone(),
+                shards: std::array::from_fn(|_| Mutex::new(HashMap::new())),
+                warm: WarmChats::new(),
+                disruptions: bus.disruptions(),
+                _subscription: bus.subscribe(told::OF_MANY, sink),
+                bus,
+            }
         })
     }
 
     /// Attaches a session: from now on everything that concerns its user comes into its queue. None when
     /// the user has too many sessions here.
     pub fn attach(self: &Arc<Self>, caller: &Caller) -> Option<Attached> {
-        let queue = Arc::new(Queue {
-            login: caller.login,
-            frames_max: self.frames_max,
-            bytes_max: self.bytes_max,
-            state: Mutex::new(State::default()),
-            wake: Notify::new(),
-        });
+        let queue = Queue::new(caller.login, &self.options);
         let user = caller.user;
         let mut shard = self.shard(user).lock();
         match shard.entry(user) {
             Entry::Occupied(mut present) => {
-                if present.get().queues.len() >= self.per_user_max {
+                if present.get().queues.len() >= self.options.sessions_per_user_max {
                     return None;
                 }
                 present.get_mut().queues.push(Arc::clone(&queue));
             }
             Entry::Vacant(absent) => {
-                let hub: Weak<Hub> = Arc::downgrade(self);
-                let sink = Arc::new(move |told: Told| {
-                    if let Some(hub) = hub.upgrade() {
-                        hub.tell(user, &told);
-                    }
+                let sink = sink(&Arc::downgrade(self), move |hub, told| {
+                    hub.tell(user, &told)
                 });
-                let subscription = self.bus.subscribe(&subject(user), sink);
                 absent.insert(Present {
                     queues: vec![Arc::clone(&queue)],
-                    _subscription: subscription,
+                    _subscription: self.bus.subscribe(&told::of_user(user), sink),
                 });
             }
         }
@@ -83,7 +86,32 @@ impl Hub {
             hub: Arc::clone(self),
             user,
             queue,
+            warm: Vec::new(),
         })
+    }
+
+    /// Makes all sessions catch up whenever the bus says that it may have lost something. Never ends.
+    pub async fn heed_disruptions(&self) {
+        let mut disruptions = self.disruptions.clone();
+        while disruptions.changed().await.is_ok() {
+            let sessions = self.fall_behind();
+            tracing::warn!("the bus was disrupted: {sessions} sessions catch up");
+        }
+        // The bus has gone, and with it whoever could disturb it.
+        std::future::pending().await
+    }
+
+    /// How many sessions that concerns.
+    fn fall_behind(&self) -> usize {
+        let mut sessions = 0;
+        for shard in &self.shards {
+            let shard = shard.lock();
+            for queue in shard.values().flat_map(|present| &present.queues) {
+                queue.fall_behind();
+                sessions += 1;
+            }
+        }
+        sessions
     }
 
     fn tell(&self, user: UserId, told: &Told) {
@@ -91,11 +119,27 @@ impl Hub {
         let Some(present) = shard.get(&user) else {
             return;
         };
-        for queue in &present.queues {
-            match told {
-                Told::Frame(frame) => queue.push(frame),
-                Told::LoginEnded(login) if queue.login == *login => queue.end(),
-                Told::LoginEnded(_) => {}
+        match told {
+            Told::Frame(frame) => {
+                // Before anything that comes later: who is in a chat no longer hears nothing of it.
+                if let Some(chat) = frame.leaves {
+                    self.warm.leave(chat, &present.queues);
+                }
+                present.queues.iter().for_each(|queue| queue.push(frame));
+            }
+            Told::LoginEnded(login) => {
+                let ended = present.queues.iter().filter(|q| q.login == *login);
+                ended.for_each(|queue| queue.end());
+            }
+            Told::Many(..) => {}
+        }
+    }
+
+    fn tell_many(&self, users: &[UserId], frame: &Arc<Frame>) {
+        for user in users {
+            let shard = self.shard(*user).lock();
+            for queue in shard.get(user).iter().flat_map(|present| &present.queues) {
+                queue.push(frame);
             }
         }
     }
@@ -117,10 +161,24 @@ impl Hub {
     }
 
     fn shard(&self, user: UserId) -> &Mutex<HashMap<UserId, Present>> {
-        // The low bits of an id are a sequence that is mostly zero.
-        let spread = (user.0 as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58;
-        &self.shards[spread as usize % SHARDS]
+        &self.shards[spread(user.0) % SHARDS]
     }
+}
+
+/// Spreads ids over shards: their low bits are a sequence that is mostly zero.
+pub(super) fn spread(id: i64) -> usize {
+    let spread = id.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58;
+    spread as usize
+}
+
+/// A sink that does not keep the hub.
+fn sink(hub: &Weak<Hub>, hear: impl Fn(&Arc<Hub>, Told) + Send + Sync + 'static) -> Sink<Told> {
+    let hub = hub.clone();
+    Arc::new(move |told: Told| {
+        if let Some(hub) = hub.upgrade() {
+            hear(&hub, told);
+        }
+    })
 }
 
 /// A session's place in the hub; dropping it leaves.
@@ -128,6 +186,8 @@ pub struct Attached {
     hub: Arc<Hub>,
     user: UserId,
     queue: Arc<Queue>,
+    /// What was warmed and not cooled since. The user may have left some of them.
+    warm: Vec<ChatId>,
 }
 
 impl Attached {
@@ -135,116 +195,67 @@ impl Attached {
     pub fn queue(&self) -> &Queue {
         &self.queue
     }
+
+    /// What the session has warm.
+    pub fn warm_chats(&self) -> &[ChatId] {
+        &self.warm
+    }
+
+    /// From now on the session hears these chats, and of those that it had warm only these. Gives those that
+    /// it did not hear before.
+    pub fn warm(&mut self, chats: Vec<ChatId>) -> Vec<ChatId> {
+        let cold = std::mem::replace(&mut self.warm, chats);
+        for chat in cold.into_iter().filter(|chat| !self.warm.contains(chat)) {
+            self.leave(chat);
+        }
+        let new = self.warm.iter().copied().filter(|chat| self.enter(*chat));
+        new.collect()
+    }
+
+    /// The session does not hear a chat after all: what has come of it is dropped.
+    pub fn cool(&mut self, chat: ChatId) {
+        self.leave(chat);
+        self.warm.retain(|one| *one != chat);
+        self.queue.drop_chat(chat);
+    }
+
+    fn enter(&self, chat: ChatId) -> bool {
+        let hub = &self.hub;
+        hub.warm.enter(chat, &self.queue, || {
+            let sink = sink(&Arc::downgrade(hub), move |hub, told| {
+                if let Told::Frame(frame) = told {
+                    hub.warm.tell(chat, &frame);
+                }
+            });
+            hub.bus.subscribe(&told::of_chat(chat), sink)
+        })
+    }
+
+    fn leave(&self, chat: ChatId) {
+        let own = std::slice::from_ref(&self.queue);
+        self.hub.warm.leave(chat, own);
+    }
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
+        for chat in &self.warm {
+            self.leave(*chat);
+        }
         self.hub.detach(self.user, &self.queue);
-    }
-}
-
-/// What waits for a session. When it is full everything in it is dropped and the session is behind: it costs
-/// its own queue, and nobody else anything.
-pub struct Queue {
-    login: LoginId,
-    frames_max: usize,
-    bytes_max: usize,
-    /// Guards what waits, for a few lines.
-    state: Mutex<State>,
-    wake: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    frames: VecDeque<Arc<Frame>>,
-    bytes: usize,
-    dropped: u64,
-    behind: bool,
-    ended: bool,
-}
-
-/// What a session takes out of its queue.
-#[derive(Debug)]
-pub enum Taken {
-    /// Frames, oldest first; may be empty.
-    Frames(VecDeque<Arc<Frame>>),
-    /// So many frames were dropped since the session last caught up.
-    Behind(u64),
-    /// The login was ended.
-    Ended,
-}
-
-impl Queue {
-    fn push(&self, frame: &Arc<Frame>) {
-        let mut state = self.state.lock();
-        if state.behind {
-            state.dropped += 1;
-            return;
-        }
-        if state.frames.len() >= self.frames_max || state.bytes + frame.bytes() > self.bytes_max {
-            state.dropped += state.frames.len() as u64 + 1;
-            state.behind = true;
-            state.frames = VecDeque::new();
-            state.bytes = 0;
-        } else {
-            state.bytes += frame.bytes();
-            state.frames.push_back(Arc::clone(frame));
-        }
-        drop(state);
-        self.wake.notify_one();
-    }
-
-    fn end(&self) {
-        self.state.lock().ended = true;
-        self.wake.notify_one();
-    }
-
-    /// Waits until there is something to take. Cancel-safe.
-    pub async fn ready(&self) {
-        self.wake.notified().await;
-    }
-
-    /// Takes everything.
-    pub fn take(&self) -> Taken {
-        let mut state = self.state.lock();
-        if state.ended {
-            return Taken::Ended;
-        }
-        if state.behind {
-            return Taken::Behind(state.dropped);
-        }
-        state.bytes = 0;
-        Taken::Frames(std::mem::take(&mut state.frames))
-    }
-
-    /// From now on frames are kept again. To be called before the logs are read, so that nothing falls
-    /// between the reading and the keeping.
-    pub fn catch_up(&self) {
-        let mut state = self.state.lock();
-        state.behind = false;
-        state.dropped = 0;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::queue::Taken;
+    use super::super::queue::tests::{event, options};
     use super::*;
     use std::time::Duration;
     use tertulia_kit::bus::Memory;
-
-    fn options() -> Options {
-        Options {
-            heartbeat: Duration::from_secs(25),
-            hello_timeout: Duration::from_secs(10),
-            frame_bytes_max: 65_536,
-            outbound_frames_max: 3,
-            outbound_bytes_max: 1_000_000,
-            calls_in_flight_max: 16,
-            sessions_per_user_max: 2,
-            sessions_max: 10,
-            drain_spread: Duration::from_secs(1),
-        }
-    }
+    use tertulia_kit::bus::flaky::{Faults, Flaky};
+    use tertulia_services::chats::{LeftReason, UserEvent, UserEventBody};
+    use tertulia_services::ids::LoginId;
 
     fn caller(user: i64, login: i64) -> Caller {
         Caller {
@@ -255,39 +266,36 @@ mod tests {
         }
     }
 
-    fn frame() -> Told {
-        let mut bytes = vec![1];
-        let own = tertulia_proto::live::OwnEvent {
-            prev: 0,
-            event: tertulia_proto::chats::UserEvent {
-                seq: 1,
-                ..Default::default()
-            }
-            .into(),
-            ..Default::default()
-        };
-        bytes.extend_from_slice(&super::super::frames::encode_proto(own.into()));
-        tertulia_kit::bus::Payload::decode(&bytes).unwrap()
+    fn left(user: i64, chat: i64) -> Told {
+        Told::Frame(Frame::of_user_event(&UserEvent {
+            user: UserId(user),
+            seq: 1,
+            at_ms: 0,
+            body: UserEventBody::ChatLeft {
+                chat: ChatId(chat),
+                reason: LeftReason::Removed,
+                by: UserId(99),
+            },
+        }))
     }
 
-    #[test]
-    fn a_full_queue_is_dropped_and_the_session_is_behind_until_it_catches_up() {
+    fn hub() -> (Arc<dyn Bus<Told>>, Arc<Hub>) {
         let bus: Arc<dyn Bus<Told>> = Arc::new(Memory::new());
         let hub = Hub::new(Arc::clone(&bus), &options());
-        let here = hub.attach(&caller(1, 1)).unwrap();
-        for _ in 0..5 {
-            bus.publish("user.1", frame());
+        (bus, hub)
+    }
+
+    /// How many frames wait.
+    fn waiting(here: &Attached) -> usize {
+        match here.queue().take() {
+            Taken::Frames(frames) => frames.len(),
+            other => panic!("{other:?}"),
         }
-        assert!(matches!(here.queue().take(), Taken::Behind(5)));
-        here.queue().catch_up();
-        bus.publish("user.1", frame());
-        assert!(matches!(here.queue().take(), Taken::Frames(f) if f.len() == 1));
     }
 
     #[test]
     fn an_ended_login_ends_its_own_sessions_only() {
-        let bus: Arc<dyn Bus<Told>> = Arc::new(Memory::new());
-        let hub = Hub::new(Arc::clone(&bus), &options());
+        let (bus, hub) = hub();
         let (one, two) = (
             hub.attach(&caller(1, 1)).unwrap(),
             hub.attach(&caller(1, 2)).unwrap(),
@@ -299,12 +307,102 @@ mod tests {
 
     #[test]
     fn a_user_has_so_many_sessions_and_no_more() {
-        let bus: Arc<dyn Bus<Told>> = Arc::new(Memory::new());
-        let hub = Hub::new(bus, &options());
+        let (_, hub) = hub();
         let _one = hub.attach(&caller(1, 1)).unwrap();
         let two = hub.attach(&caller(1, 1));
         assert!(hub.attach(&caller(1, 1)).is_none());
         drop(two);
         assert!(hub.attach(&caller(1, 1)).is_some());
+    }
+
+    #[test]
+    fn what_concerns_many_comes_to_those_of_them_who_are_here() {
+        let (bus, hub) = hub();
+        let here: Vec<_> = (1..=3)
+            .map(|user| hub.attach(&caller(user, user)).unwrap())
+            .collect();
+        let users: Arc<[UserId]> = [1, 3, 4].map(UserId).into();
+        bus.publish(told::OF_MANY, Told::Many(event(5, 1), users));
+        let heard: Vec<usize> = here.iter().map(waiting).collect();
+        assert_eq!(heard, [1, 0, 1]);
+    }
+
+    #[test]
+    fn a_warm_chat_is_heard_until_another_set_takes_its_place() {
+        let (bus, hub) = hub();
+        let mut here = hub.attach(&caller(1, 1)).unwrap();
+        let say = |chat| bus.publish(&told::of_chat(ChatId(chat)), Told::Frame(event(chat, 1)));
+        say(5);
+        assert_eq!(waiting(&here), 0);
+        assert_eq!(
+            here.warm(vec![ChatId(5), ChatId(6)]),
+            [ChatId(5), ChatId(6)]
+        );
+        say(5);
+        say(6);
+        assert_eq!(waiting(&here), 2);
+        assert_eq!(here.warm(vec![ChatId(6), ChatId(7)]), [ChatId(7)]);
+        say(5);
+        say(6);
+        assert_eq!(waiting(&here), 1);
+    }
+
+    #[test]
+    fn who_leaves_a_chat_does_not_hear_it_on_any_session() {
+        let (bus, hub) = hub();
+        let mut sessions: Vec<_> = [(1, 1), (1, 2), (2, 3)]
+            .map(|(user, login)| hub.attach(&caller(user, login)).unwrap())
+            .into();
+        for session in &mut sessions {
+            session.warm(vec![ChatId(5)]);
+        }
+        bus.publish("user.1", left(1, 5));
+        bus.publish(&told::of_chat(ChatId(5)), Told::Frame(event(5, 1)));
+        let heard: Vec<usize> = sessions.iter().map(waiting).collect();
+        assert_eq!(heard, [1, 1, 1], "their leaving, their leaving, the event");
+        // Who comes back warms it anew.
+        assert_eq!(sessions[0].warm(vec![ChatId(5)]), [ChatId(5)]);
+    }
+
+    #[test]
+    fn a_chat_that_nobody_has_warm_costs_nothing() {
+        let memory = Memory::new();
+        let bus: Arc<dyn Bus<Told>> = Arc::new(memory.clone());
+        let hub = Hub::new(bus, &options());
+        let mut here = hub.attach(&caller(1, 1)).unwrap();
+        let mut other = hub.attach(&caller(2, 2)).unwrap();
+        here.warm(vec![ChatId(5)]);
+        other.warm(vec![ChatId(5)]);
+        // Two users, the chat, and what concerns many.
+        assert_eq!(memory.subjects(), 4);
+        here.cool(ChatId(5));
+        assert_eq!(memory.subjects(), 4);
+        drop((here, other));
+        assert_eq!(memory.subjects(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_disruption_makes_every_session_catch_up() {
+        let inner = Arc::new(Memory::<Told>::new());
+        let bus = Arc::new(Flaky::new(inner, Faults::default()));
+        let hub = Hub::new(bus.clone(), &options());
+        let here = [1, 2].map(|user| hub.attach(&caller(user, user)).unwrap());
+        // Before the hub listens: that counts, too.
+        bus.disrupt();
+        let all_behind = async {
+            for session in &here {
+                while !matches!(session.queue().take(), Taken::Behind(_)) {
+                    session.queue().ready().await;
+                }
+            }
+        };
+        let all_behind = tokio::time::timeout(Duration::from_secs(10), all_behind);
+        tokio::select! {
+            () = hub.heed_disruptions() => panic!("it never ends"),
+            all_behind = all_behind => all_behind.unwrap(),
+        }
+        here[0].queue().catch_up();
+        bus.publish("user.1", left(1, 5));
+        assert_eq!(waiting(&here[0]), 1);
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use buffa_types::google::protobuf::Value;
@@ -15,20 +16,21 @@ use connectrpc::{ConnectError, ErrorCode};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
-use rand::Rng as _;
 use tertulia_kit::error::{Failure, Kind};
 use tertulia_kit::lifecycle;
 use tertulia_kit::telemetry::{Context, RequestId};
 use tertulia_proto::live::{self as wire, __buffa::oneof::call::Request, __buffa::oneof::reply};
-use tertulia_services::access::Caller;
-use tertulia_services::chats::{Missed, Position};
+use tertulia_services::access::{Caller, Members as _};
+use tertulia_services::chats::{Beat, Missed, Position, Seq};
 use tertulia_services::errors;
+use tertulia_services::ids::ChatId;
 use tokio::time::{Instant, timeout};
 
 use super::close::{self, Close};
-use super::feed::{Frame, Log};
 use super::frames::{Inbound, Outbound};
-use super::hub::{Attached, Queue, Taken};
+use super::hub::Attached;
+use super::queue::{Queue, Taken};
+use super::told::{Frame, Log, Sort};
 use super::{Live, Place};
 use crate::convert;
 use crate::error::Sent;
@@ -95,8 +97,11 @@ fn close(close: Close) -> End {
 
 /// What the frames cost that make work without being calls.
 const CATCH_UP_WEIGHT: u32 = 5;
+const WARM_WEIGHT: u32 = 5;
 const RENEW_WEIGHT: u32 = 2;
 
+/// How long a sabotaged session waits at most for something to lose.
+const SABOTAGE_WINDOW_MAX: Duration = Duration::from_millis(200);
 /// How long the last words may take.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -113,9 +118,7 @@ pub async fn run<W: Wire>(live: Arc<Live>, mut wire: W, place: Place) {
     };
     if let End::Close(close, words) = end {
         let after_ms = match close {
-            close::DRAINING => {
-                rand::rng().random_range(0..=live.options.drain_spread.as_millis() as u32)
-            }
+            close::DRAINING => live.options.drain_spread.mul_f64(live.spread()).as_millis() as u32,
             _ => 0,
         };
         let goodbye = wire::Goodbye {
@@ -140,6 +143,7 @@ pub async fn run<W: Wire>(live: Arc<Live>, mut wire: W, place: Place) {
 async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Session, End> {
     let stopping = live.lifecycle.told(lifecycle::Kind::Connection);
     let hello = tokio::select! {
+        biased;
         hello = timeout(live.options.hello_timeout, hello(wire)) => {
             hello.map_err(|_| close(close::HELLO_TIMEOUT))??
         }
@@ -155,11 +159,8 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Session, End> 
         .ok_or_else(|| close(close::TOO_MANY_SESSIONS))?;
     // Attached first, read second: what is committed in between is in the queue, and the answer says how
     // far it reaches, so that the queue gives out only what is behind it.
-    let missed = live
-        .chats
-        .missed(&caller, &hello.cursor)
-        .await
-        .map_err(unserved)?;
+    let missed = in_time(live, live.chats.missed(&caller, &hello.cursor)).await;
+    let missed = missed.map_err(unserved)?;
     let mut session = Session {
         live: Arc::clone(live),
         caller,
@@ -170,7 +171,10 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Session, End> 
         heard_at: Instant::now(),
         beat_at: Instant::now(),
     };
-    session.cover(&missed);
+    session.answered(&missed);
+    if live.skip_catch_up_buffer.load(Ordering::Relaxed) {
+        session.lose_what_came().await.map_err(unserved)?;
+    }
     session.beat_at = Instant::now() + session.first_beat();
     let welcome = wire::Welcome {
         session_id: RequestId::random().as_str().to_owned(),
@@ -208,6 +212,18 @@ fn refused(failure: &Failure) -> End {
         "LOGIN_ENDED" => close(close::LOGIN_ENDED),
         _ => close(close::NOT_SIGNED_IN),
     }
+}
+
+/// Reads logs, as long as a session may wait for that.
+async fn in_time<T>(
+    live: &Live,
+    read: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let most = live.options.read_timeout;
+    timeout(most, read).await.unwrap_or_else(|_| {
+        let cause = format!("not read within {} ms", most.as_millis());
+        Err(errors::store_unavailable(cause))
+    })
 }
 
 /// The logs could not be read.
@@ -248,16 +264,19 @@ impl Session {
         loop {
             let room = self.calls.len() < self.live.options.calls_in_flight_max;
             tokio::select! {
-                () = self.attached.queue().ready() => self.deliver(wire).await?,
-                Some(reply) = self.calls.next(), if !self.calls.is_empty() => {
-                    self.reply(wire, reply).await?;
-                }
-                heard = wire.recv(), if room => self.hear(wire, heard).await?,
-                () = &mut alarm => self.on_alarm(wire).await?,
+                // What is rare or bounded comes before what a busy peer could keep ready for ever; the
+                // runtime's budget for one poll sees to it that the last is reached.
+                biased;
                 () = stopping.cancelled() => {
                     self.finish_calls(wire).await?;
                     return Err(close(close::DRAINING));
                 }
+                () = &mut alarm => self.on_alarm(wire).await?,
+                Some(reply) = self.calls.next(), if !self.calls.is_empty() => {
+                    self.reply(wire, reply).await?;
+                }
+                heard = wire.recv(), if room => self.hear(wire, heard).await?,
+                () = self.attached.queue().ready() => self.deliver(wire).await?,
             }
             let next = self.next_alarm();
             if alarm.deadline() != next {
@@ -273,7 +292,7 @@ impl Session {
                 let covered = std::mem::take(&mut self.covered);
                 let news = frames
                     .into_iter()
-                    .filter(|f| covered.get(&f.log).is_none_or(|seq| f.seq > *seq))
+                    .filter(|frame| is_news(&covered, frame))
                     .map(Out::Shared);
                 let written = self.write(wire, news).await;
                 self.covered = covered;
@@ -338,12 +357,12 @@ impl Session {
             }
             Inbound::Alive(_) => Ok(()),
             Inbound::CatchUp(request) => {
+                self.still_holds()?;
                 self.charge(CATCH_UP_WEIGHT)?;
                 self.queue().catch_up();
-                let missed = self.live.chats.missed(&self.caller, &request.cursor).await;
-                let missed = missed.map_err(unserved)?;
-                self.cover(&missed);
-                self.position = missed.position;
+                let missed = self.live.chats.missed(&self.caller, &request.cursor);
+                let missed = in_time(&self.live, missed).await.map_err(unserved)?;
+                self.answered(&missed);
                 let caught_up = wire::CaughtUp {
                     missed: convert::missed(&missed).into(),
                     ..Default::default()
@@ -367,14 +386,35 @@ impl Session {
                 self.caller = caller;
                 self.write(wire, [Out::Own(renewed.into())]).await
             }
+            Inbound::Warm(warm) => self.warm(wire, warm.chat_ids).await,
             Inbound::Hello(_) => Err(bad_frame("hello was said before")),
         }
     }
 
-    async fn on_alarm<W: Wire>(&mut self, wire: &mut W) -> Result<(), End> {
-        if self.caller.expires_at_ms <= self.live.clock.now_ms() {
-            return Err(close(close::TOKEN_EXPIRED));
+    /// Chooses which chats are warm, and says where they end.
+    async fn warm<W: Wire>(&mut self, wire: &mut W, chats: Vec<i64>) -> Result<(), End> {
+        self.charge(WARM_WEIGHT)?;
+        let chats: Vec<ChatId> = chats.into_iter().map(ChatId).collect();
+        // Registered first, read second, as at the hello. What has come of a chat by then stays in the queue
+        // until it is known that the user is in it.
+        let new = self.attached.warm(chats.clone());
+        let heads = self.live.chats.heads(&self.caller, &chats);
+        let heads = in_time(&self.live, heads).await.map_err(unserved)?;
+        let is_in = |chat: &ChatId| heads.iter().any(|(one, _)| one == chat);
+        for chat in chats.into_iter().filter(|chat| !is_in(chat)) {
+            self.attached.cool(chat);
         }
+        // What it heard before goes on without a hole, so only what is new begins behind its head.
+        self.cover(heads.iter().filter(|(chat, _)| new.contains(chat)));
+        let warmed = wire::Warmed {
+            heads: convert::heads(&heads),
+            ..Default::default()
+        };
+        self.write(wire, [Out::Own(warmed.into())]).await
+    }
+
+    async fn on_alarm<W: Wire>(&mut self, wire: &mut W) -> Result<(), End> {
+        self.still_holds()?;
         let now = Instant::now();
         if now < self.beat_at {
             return Ok(());
@@ -384,21 +424,16 @@ impl Session {
             return Err(close(close::IDLE));
         }
         self.beat_at = now + self.live.options.heartbeat;
-        let heartbeat = match self.live.chats.beat(&self.caller, self.position).await {
-            Ok(beat) => {
+        let live = Arc::clone(&self.live);
+        let heartbeat = match in_time(&live, self.beat()).await {
+            Ok((beat, left)) => {
                 self.position = beat.position;
+                left.into_iter().for_each(|chat| self.attached.cool(chat));
                 wire::Heartbeat {
-                    heads: beat
-                        .heads
-                        .into_iter()
-                        .map(|(chat, seq)| wire::Head {
-                            chat_id: chat.0,
-                            seq,
-                            ..Default::default()
-                        })
-                        .collect(),
+                    heads: convert::heads(&beat.heads),
                     own_head: beat.own_head,
                     cursor: beat.cursor,
+                    receipts: beat.receipts.iter().map(convert::chat_receipts).collect(),
                     ..Default::default()
                 }
             }
@@ -415,6 +450,19 @@ impl Session {
         // What was published long ago is not repeated now; if it is, the client drops it by its number.
         self.covered = HashMap::new();
         self.write(wire, [Out::Own(heartbeat.into())]).await
+    }
+
+    /// What moved, and which warm chats the user is in no longer: the bus may have lost that.
+    async fn beat(&mut self) -> Result<(Beat, Vec<ChatId>), Failure> {
+        let (chats, user) = (&self.live.chats, self.caller.user);
+        let beat = chats.beat(&self.caller, self.position).await?;
+        let mut left = Vec::new();
+        for chat in self.attached.warm_chats() {
+            if chats.role(*chat, user).await?.is_none() {
+                left.push(*chat);
+            }
+        }
+        Ok((beat, left))
     }
 
     /// Writes frames in one go. A client that takes nothing for a whole beat is too slow.
@@ -435,18 +483,47 @@ impl Session {
         }
     }
 
+    /// Sabotage: forgets what came since the logs were read, and that anything did.
+    async fn lose_what_came(&mut self) -> Result<(), Failure> {
+        let window = SABOTAGE_WINDOW_MAX.mul_f64(self.live.spread());
+        tokio::time::sleep(window).await;
+        self.position = self
+            .live
+            .chats
+            .beat(&self.caller, self.position)
+            .await?
+            .position;
+        drop(self.queue().take());
+        Ok(())
+    }
+
+    /// The word that the login ended comes over the bus, which may lose it; so it is asked for as well.
+    fn still_holds(&self) -> Result<(), End> {
+        self.live
+            .gate()
+            .still_holds(&self.caller)
+            .map_err(|f| refused(&f))
+    }
+
     fn charge(&self, weight: u32) -> Result<(), End> {
         let charged = self.live.gate().charge_login(&self.caller, weight);
         charged.map_err(|_| close(close::RATE_LIMITED))
     }
 
-    fn cover(&mut self, missed: &Missed) {
-        self.covered = missed
-            .heads
-            .iter()
-            .map(|(chat, seq)| (Log::Chat(*chat), *seq))
-            .collect();
-        self.covered.insert(Log::Own, missed.own_head);
+    /// An answer has told what was missed.
+    fn answered(&mut self, missed: &Missed) {
+        self.position = missed.position;
+        self.cover(&missed.heads);
+        let own = self.covered.entry(Log::Own).or_default();
+        *own = missed.own_head.max(*own);
+    }
+
+    /// An answer reaches so far in these chats.
+    fn cover<'a>(&mut self, heads: impl IntoIterator<Item = &'a (ChatId, Seq)>) {
+        for (chat, head) in heads {
+            let covered = self.covered.entry(Log::Chat(*chat)).or_default();
+            *covered = (*covered).max(*head);
+        }
     }
 
     fn queue(&self) -> &Queue {
@@ -458,7 +535,7 @@ impl Session {
         self.live
             .options
             .heartbeat
-            .mul_f64(rand::rng().random_range(0.5..1.0))
+            .mul_f64(0.5 + self.live.spread() / 2.0)
     }
 
     fn next_alarm(&self) -> Instant {
@@ -472,6 +549,14 @@ impl Session {
             return self.beat_at;
         }
         self.beat_at.min(Instant::now() + expiry)
+    }
+}
+
+/// Whether no answer has covered it.
+fn is_news(covered: &HashMap<Log, Seq>, frame: &Frame) -> bool {
+    match frame.sort {
+        Sort::Event(log, seq) => covered.get(&log).is_none_or(|covered| seq > *covered),
+        Sort::Passing(_) => true,
     }
 }
 
@@ -525,3 +610,6 @@ fn failed(error: ConnectError) -> reply::Result {
         ..Default::default()
     }))
 }
+
+#[cfg(test)]
+mod tests;

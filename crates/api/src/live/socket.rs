@@ -53,7 +53,10 @@ pub fn upgrade(
         .protocols(Format::SUBPROTOCOLS.map(|(name, _)| name))
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_write_buffer_size(WRITE_BUFFER_BYTES + live.options.outbound_bytes_max + frame_max)
+        // No bound of its own: an answer to what was missed is larger than what waits for a slow reader, and a
+        // frame over the bound would end the session each time. The session writes what its queue held, or one
+        // answer, and waits until that is gone.
+        .max_write_buffer_size(usize::MAX)
         .max_message_size(frame_max)
         .max_frame_size(frame_max)
         .on_failed_upgrade(|_| tracing::debug!("a handshake was not finished"))

@@ -24,6 +24,7 @@ impl UsersService for Handler {
         let caller = Admission::of(&ctx)?.user().await?;
         let user = self.0.me(&caller).await.map_err(raise)?;
         Response::ok(GetMeResponse {
+            share_seen: user.shares_seen,
             user: convert::user(user).into(),
             ..Default::default()
         })
@@ -54,9 +55,11 @@ impl UsersService for Handler {
         let change = ProfileChange {
             display_name: request.display_name,
             about: request.about,
+            shares_seen: request.share_seen,
         };
         let user = self.0.update(&caller, change).await.map_err(raise)?;
         Response::ok(UpdateProfileResponse {
+            share_seen: user.shares_seen,
             user: convert::user(user).into(),
             ..Default::default()
         })

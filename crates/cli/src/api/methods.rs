@@ -91,16 +91,16 @@ mod tests {
     #[test]
     fn a_method_is_found_by_any_of_its_names() {
         for name in [
-            "tertulia.chats.v1.ChatsService/SendMessage",
-            "/tertulia.chats.v1.ChatsService/SendMessage",
-            "tertulia.chats.v1.ChatsService.SendMessage",
-            "ChatsService.SendMessage",
-            "chatsservice/sendmessage",
+            "tertulia.chats.v1.MessagesService/SendMessage",
+            "/tertulia.chats.v1.MessagesService/SendMessage",
+            "tertulia.chats.v1.MessagesService.SendMessage",
+            "MessagesService.SendMessage",
+            "messagesservice/sendmessage",
             "SendMessage",
         ] {
             assert_eq!(
                 find(name).unwrap().path,
-                "tertulia.chats.v1.ChatsService/SendMessage",
+                "tertulia.chats.v1.MessagesService/SendMessage",
                 "{name}"
             );
         }
@@ -108,9 +108,9 @@ mod tests {
 
     #[test]
     fn a_misspelt_name_is_answered_with_the_nearest() {
-        let words = find("ChatService.SendMesage").unwrap_err();
+        let words = find("MesagesService.SendMesage").unwrap_err();
         assert!(
-            words.contains("did you mean ChatsService.SendMessage"),
+            words.contains("did you mean MessagesService.SendMessage"),
             "{words}"
         );
         assert!(find("xyzzy").unwrap_err().contains("--list"));
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(list.lines().count(), METHODS.len());
         let line = list
             .lines()
-            .find(|l| l.starts_with("ChatsService.SendMessage"))
+            .find(|l| l.starts_with("MessagesService.SendMessage"))
             .unwrap();
         assert!(
             line.contains("member of chat_id") && line.contains("Appends a message."),

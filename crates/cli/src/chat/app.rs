@@ -1,41 +1,26 @@
-//! What can be typed, and what comes of it, whatever shows it.
+//! One person at a terminal: which chat is open, how people are called, what there is to tell.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use tertulia_client::proto::chats::event::Body;
-use tertulia_client::proto::chats::{Chat, Event};
+use tertulia_client::proto::chats::ChatKind;
 use tertulia_client::proto::users::User;
-use tertulia_client::{Change, ChatId, Client, Connection, Entry, Error, State, UserId};
-use tokio::time::timeout;
+use tertulia_client::{Change, ChatId, ChatView, Client, Connection, State, UserId};
+use tokio::time::{Instant, timeout};
 
-use super::words;
+use super::sentences;
 use crate::terminal::one_line;
 
-pub const HELP: &str = "\
-/with NAME      talk with somebody
-/find TEXT      find people by the beginning of their name
-/chats          list your chats
-/open NUMBER    open a chat of that list
-/back [COUNT]   show older messages; PageUp does it too
-/retry          send again what was refused
-/discard        give up what was refused
-/me             say who you are
-/logout         sign out on this device
-/quit           leave; Ctrl+D does it too
-//TEXT          a message that begins with a slash
-Everything else is a message. … it waits to be sent   ✓ it is stored";
-
-/// How many older events /back shows when it is not said.
-const BACK_EVENTS: usize = 20;
 /// How much of a chat is read when it is opened.
 pub const OPENED_EVENTS: usize = 20;
 /// How long a look-up of names may hold up what is shown.
 const NAMES_TIMEOUT: Duration = Duration::from_secs(3);
 /// How many names are asked for at once.
 const NAMES_MAX: usize = 100;
-/// How many chats /chats lists.
-const LISTED_MAX: usize = 50;
+/// How long somebody who types is shown as typing.
+const TYPING_HOLDS: Duration = Duration::from_secs(6);
+/// The shortest time between two words that the person is typing.
+const TYPING_PAUSE: Duration = Duration::from_secs(4);
 
 /// Whether to go on.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,8 +37,15 @@ pub struct App {
     pub open: Option<ChatId>,
     /// How many older events were asked for; what shows them takes this.
     pub back: usize,
+    /// The chats of the last list.
+    pub(super) listed: Vec<ChatId>,
     names: HashMap<UserId, User>,
-    listed: Vec<ChatId>,
+    /// Who types where, and since when.
+    typing: HashMap<(ChatId, UserId), Instant>,
+    /// When others were last told that the person types.
+    typed: Option<Instant>,
+    /// Up to where the server was last told that something was seen.
+    marked: (ChatId, i64),
     /// How far other chats were when we last said that something is new there.
     noticed: HashMap<ChatId, i64>,
     said: Vec<String>,
@@ -66,16 +58,18 @@ impl App {
             .iter()
             .map(|view| (view.chat.chat_id, view.head))
             .collect();
-        let (open, names, listed, said) = (None, HashMap::new(), Vec::new(), Vec::new());
         App {
             client,
             me,
-            open,
+            open: None,
             back: 0,
-            names,
-            listed,
+            listed: Vec::new(),
+            names: HashMap::new(),
+            typing: HashMap::new(),
+            typed: None,
+            marked: (0, 0),
             noticed,
-            said,
+            said: Vec::new(),
         }
     }
 
@@ -89,202 +83,6 @@ impl App {
         self.said.push(line.into());
     }
 
-    /// Does what was typed. Failures are said, not returned: the person types on.
-    pub async fn take(&mut self, line: &str) -> Flow {
-        let line = line.trim_end();
-        if line.is_empty() {
-            return Flow::Stay;
-        }
-        if line.split_whitespace().next() == Some("/quit") {
-            return Flow::Quit;
-        }
-        if let Err(error) = self.act(line).await {
-            self.say(words(&error));
-        }
-        Flow::Stay
-    }
-
-    async fn act(&mut self, line: &str) -> Result<(), Error> {
-        let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        let rest = rest.trim();
-        match command {
-            "/help" => HELP.lines().for_each(|line| self.say(line)),
-            "/with" => self.with(rest).await?,
-            "/find" => self.find(rest).await?,
-            "/chats" => self.chats().await?,
-            "/open" => self.open_listed(rest).await?,
-            "/back" => {
-                if self.opened().is_some() {
-                    self.back = rest.parse().unwrap_or(BACK_EVENTS);
-                }
-            }
-            "/retry" | "/discard" => self.refused(command == "/retry")?,
-            "/me" => {
-                let me = self.client.me().await?;
-                self.say(format!(
-                    "you are {} ({})",
-                    one_line(&me.name),
-                    one_line(&me.display_name)
-                ));
-            }
-            "/logout" => {
-                self.client.sign_out().await?;
-                self.open = None;
-                self.say("signed out; /quit leaves");
-            }
-            text if text.starts_with('/') && !text.starts_with("//") => {
-                self.say(format!(
-                    "there is no {}; /help lists what there is",
-                    one_line(text)
-                ));
-            }
-            _ => {
-                let Some(chat) = self.opened() else {
-                    return Ok(());
-                };
-                self.client
-                    .send(chat, line.strip_prefix('/').unwrap_or(line))
-                    .await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn opened(&mut self) -> Option<ChatId> {
-        if self.open.is_none() {
-            self.say("no chat is open; /with NAME opens one");
-        }
-        self.open
-    }
-
-    async fn with(&mut self, name: &str) -> Result<(), Error> {
-        if name.is_empty() {
-            self.say("with whom? /with NAME");
-            return Ok(());
-        }
-        let found = self.client.search(name, 20).await?.users;
-        let exact = found.iter().find(|user| user.name == name.to_lowercase());
-        let user = match (exact, found.as_slice()) {
-            (Some(user), _) => user.clone(),
-            (None, [only]) => only.clone(),
-            (None, []) => {
-                self.say(format!("nobody is called {}", one_line(name)));
-                return Ok(());
-            }
-            (None, several) => {
-                let names: Vec<String> = several.iter().map(|user| one_line(&user.name)).collect();
-                self.say(format!("whom of {}?", names.join(", ")));
-                return Ok(());
-            }
-        };
-        let id = user.user_id;
-        self.names.insert(id, user);
-        let chat = self.client.open_direct(id).await?;
-        self.show(chat.chat_id).await;
-        Ok(())
-    }
-
-    async fn show(&mut self, chat: ChatId) {
-        self.open = Some(chat);
-        self.learn_names().await;
-        let view = self.client.chat(chat, OPENED_EVENTS);
-        if view.is_some_and(|view| view.older && view.events.len() < OPENED_EVENTS) {
-            // Offline, what is here is shown; /back tries again.
-            if let Err(error) = self.client.older(chat, OPENED_EVENTS as u32).await {
-                self.say(words(&error));
-            }
-        }
-        self.say(format!("talking with {}", self.title(chat)));
-    }
-
-    async fn find(&mut self, text: &str) -> Result<(), Error> {
-        if text.is_empty() {
-            self.say("whom? /find TEXT");
-            return Ok(());
-        }
-        let answer = self.client.search(text, 20).await?;
-        if answer.users.is_empty() {
-            self.say("nobody");
-        }
-        for user in answer.users {
-            self.say(format!(
-                "{}  {}",
-                one_line(&user.name),
-                one_line(&user.display_name)
-            ));
-            self.names.insert(user.user_id, user);
-        }
-        if answer.more {
-            self.say("and more");
-        }
-        Ok(())
-    }
-
-    async fn chats(&mut self) -> Result<(), Error> {
-        // Without a connection, the chats that are known here.
-        match self.client.list_chats(LISTED_MAX as u32, "").await {
-            Err(Error::Offline(_) | Error::Timeout(_)) => {
-                self.say("offline; these are the chats known here")
-            }
-            listed => _ = listed?,
-        }
-        self.learn_names().await;
-        let views = self.client.chats();
-        // What is listed is no news.
-        self.noticed
-            .extend(views.iter().map(|view| (view.chat.chat_id, view.head)));
-        self.listed = views
-            .iter()
-            .take(LISTED_MAX)
-            .map(|view| view.chat.chat_id)
-            .collect();
-        if views.is_empty() {
-            self.say("no chats yet; /with NAME opens one");
-        }
-        for (number, view) in views.iter().take(LISTED_MAX).enumerate() {
-            let last = view
-                .events
-                .last()
-                .map(|event| self.event_line(event))
-                .unwrap_or_default();
-            self.say(format!(
-                "{}  {}  {last}",
-                number + 1,
-                self.title(view.chat.chat_id)
-            ));
-        }
-        Ok(())
-    }
-
-    async fn open_listed(&mut self, number: &str) -> Result<(), Error> {
-        let at = number.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
-        match at.and_then(|at| self.listed.get(at)).copied() {
-            Some(chat) => self.show(chat).await,
-            None => self.say("which? /chats lists them with their numbers"),
-        }
-        Ok(())
-    }
-
-    fn refused(&mut self, again: bool) -> Result<(), Error> {
-        let failed: Vec<Entry> = self
-            .client
-            .outbox()
-            .into_iter()
-            .filter(|e| matches!(e.state, State::Failed(_)))
-            .collect();
-        if failed.is_empty() {
-            self.say("nothing was refused");
-        }
-        for entry in failed {
-            if again {
-                self.client.retry(entry.chat, &entry.client_message_id)?;
-            } else {
-                self.client.discard(entry.chat, &entry.client_message_id)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Tells what the person should know of a change beside the open chat.
     pub async fn notice(&mut self, change: Change) {
         match change {
@@ -294,6 +92,10 @@ impl App {
             } => {
                 self.say(format!("not sent: {} (/retry or /discard)", one_line(&why)));
             }
+            Change::Typing { chat, user } => {
+                self.typing.insert((chat, user), Instant::now());
+                self.learn([user]).await;
+            }
             Change::Chat(chat) => {
                 let Some(view) = self.client.chat(chat, 1) else {
                     return;
@@ -301,26 +103,119 @@ impl App {
                 let Some(last) = view.events.last() else {
                     return;
                 };
+                // Who has spoken has stopped typing.
+                self.typing.remove(&(chat, last.actor_id));
                 let before = self.noticed.insert(chat, last.seq).unwrap_or(0);
-                if self.open != Some(chat) && last.seq > before && last.actor_id != self.me {
+                let is_news = last.seq > before && view.unread > 0 && !is_quiet(&view);
+                if self.open != Some(chat) && is_news && last.actor_id != self.me {
                     self.learn_names().await;
-                    self.say(format!("something new from {}", self.title(chat)));
+                    let (title, unread) = (self.title(chat), sentences::unread(&view));
+                    self.say(format!("something new in {title}{unread}"));
+                }
+                if self.open == Some(chat) && view.left.is_some() {
+                    self.open = None;
+                    self.say(format!("you are no longer in {}", self.title(chat)));
                 }
             }
             _ => {}
         }
     }
 
-    /// Asks for the names of everybody in the known chats who has none yet.
-    pub async fn learn_names(&mut self) {
-        let chats = self.client.chats();
-        let everybody = chats
+    /// What is listed is no news.
+    pub(super) fn noticed(&mut self, views: &[&ChatView]) {
+        let heads = views.iter().map(|view| (view.chat.chat_id, view.head));
+        self.noticed.extend(heads);
+    }
+
+    // ---- typing
+
+    /// Who types in the open chat.
+    pub fn typing(&self) -> Vec<String> {
+        let holds = |at: &Instant| at.elapsed() < TYPING_HOLDS;
+        let here = |(chat, user): &(ChatId, UserId)| Some(*chat) == self.open && *user != self.me;
+        let there = self
+            .typing
             .iter()
-            .flat_map(|view| view.chat.member_ids.iter().copied())
-            .chain([self.me]);
-        let unknown: BTreeSet<UserId> = everybody
-            .filter(|user| !self.names.contains_key(user))
-            .collect();
+            .filter(|(key, at)| here(key) && holds(at));
+        let mut names: Vec<String> = there.map(|((_, user), _)| self.name(*user)).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The person types; others are told now and then.
+    pub fn types(&mut self) {
+        let Some(chat) = self.open else { return };
+        if self.typed.is_none_or(|at| at.elapsed() >= TYPING_PAUSE) {
+            self.typed = Some(Instant::now());
+            let client = self.client.clone();
+            // That it is not told does no harm.
+            beside(async move { _ = client.typing(chat).await });
+        }
+    }
+
+    /// The person has seen what is shown of the open chat.
+    pub fn saw(&mut self) {
+        let Some(view) = self.open.and_then(|chat| self.client.chat(chat, 1)) else {
+            return;
+        };
+        let (chat, last) = (view.chat.chat_id, view.events.last().map_or(0, |e| e.seq));
+        let is_new = last > view.seen && self.marked != (chat, last);
+        if is_new && view.left.is_none() && view.unread > 0 {
+            self.marked = (chat, last);
+            let client = self.client.clone();
+            // When it can not be told, it is told with what is seen next.
+            beside(async move { _ = client.mark_read(chat, last).await });
+        }
+    }
+
+    // ---- names
+
+    pub(super) fn know(&mut self, user: User) {
+        self.names.insert(user.user_id, user);
+    }
+
+    pub(super) fn known_by_name(&self, name: &str) -> Option<UserId> {
+        let mut users = self.names.values();
+        users
+            .find(|user| user.name == name)
+            .map(|user| user.user_id)
+    }
+
+    /// Asks for the names of everybody who is shown and has none yet.
+    pub async fn learn_names(&mut self) {
+        let mut users = BTreeSet::from([self.me]);
+        for view in self.client.chats() {
+            users.extend(&view.chat.member_ids);
+            users.extend(view.last_message.iter().flat_map(sentences::named));
+        }
+        let open = self
+            .open
+            .and_then(|chat| self.client.chat(chat, usize::MAX));
+        for event in open.iter().flat_map(|view| &view.events) {
+            users.extend(sentences::named(event));
+        }
+        self.learn(users).await;
+    }
+
+    /// Asks for the names of the members of a chat.
+    pub(super) async fn learn_members(&mut self, chat: ChatId) {
+        let listed = timeout(
+            NAMES_TIMEOUT,
+            self.client.members(chat, 0, NAMES_MAX as u32),
+        )
+        .await;
+        if let Ok(Ok(page)) = listed {
+            self.learn(page.members.iter().map(|member| member.user_id))
+                .await;
+        }
+    }
+
+    /// Asks for those names that are not known.
+    pub(super) async fn learn(&mut self, users: impl IntoIterator<Item = UserId>) {
+        let unknown = users
+            .into_iter()
+            .filter(|user| !self.names.contains_key(user));
+        let unknown: BTreeSet<UserId> = unknown.collect();
         if unknown.is_empty() {
             return;
         }
@@ -339,41 +234,39 @@ impl App {
             .map_or_else(|| format!("user {user}"), |user| one_line(&user.name))
     }
 
-    /// How a chat is called: by who else is in it.
+    /// How a chat is called: by its title, or by who else is in it.
     pub fn title(&self, chat: ChatId) -> String {
-        let chat = self.client.chat(chat, 0).map(|view| view.chat);
-        let Some(Chat { member_ids, .. }) = chat else {
+        let Some(view) = self.client.chat(chat, 0) else {
             return "a new chat".into();
         };
-        let others: Vec<String> = member_ids
-            .iter()
-            .filter(|user| **user != self.me)
-            .map(|user| self.name(*user))
-            .collect();
-        if others.is_empty() {
-            "a new chat".into()
-        } else {
-            others.join(", ")
+        let chat = view.chat;
+        if chat.kind != ChatKind::CHAT_KIND_DIRECT && !chat.title.is_empty() {
+            let avatar = one_line(&chat.avatar);
+            let space = if avatar.is_empty() { "" } else { " " };
+            return format!("{avatar}{space}{}", one_line(&chat.title));
         }
-    }
-
-    /// `seq name: text`
-    pub fn event_line(&self, event: &Event) -> String {
-        format!(
-            "{} {}: {}",
-            event.seq,
-            self.name(event.actor_id),
-            one_line(text(event))
-        )
+        let others = chat.member_ids.iter().filter(|user| **user != self.me);
+        let others: Vec<String> = others.map(|user| self.name(*user)).collect();
+        match others.is_empty() {
+            true => "a new chat".into(),
+            false => others.join(", "),
+        }
     }
 }
 
-/// What an event says; nothing for kinds that this version does not know.
-pub fn text(event: &Event) -> &str {
-    match &event.body {
-        Some(Body::Message(message)) => &message.text,
-        None => "(something that this version can not show)",
-    }
+/// Does something that nobody waits for.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a terminal client stands alone, without the kit's lifecycle"
+)]
+fn beside(work: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(work);
+}
+
+/// The person does not want to be told of every message here.
+fn is_quiet(view: &ChatView) -> bool {
+    // Until when is the server's to say; what is muted for a while is muted for now.
+    view.settings.muted_until_ms != 0 || view.settings.archived
 }
 
 /// The connection in a few words.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! 12 bo: hello       event 12 of the open chat
+//! 13 * bo left       an event that is no message
 //! … ana: hi          written here, not stored by the server yet
 //! * online           about the client itself
 //! ```
@@ -11,12 +12,13 @@ use std::io::Write;
 use std::time::Duration;
 
 use tertulia_client::proto::chats::Event;
-use tertulia_client::{Change, ChatId, Client, State};
+use tertulia_client::{Change, ChatId, Client, State, UserId};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::app::{self, App, Flow, OPENED_EVENTS};
+use super::sentences;
 use crate::terminal::{one_line, stdin_lines};
 
 /// How long the end of the input waits until what was typed is stored.
@@ -42,6 +44,7 @@ pub async fn talk(
         app,
         printed: HashMap::new(),
         waiting: HashSet::new(),
+        seen: HashMap::new(),
         out,
     };
     printer.connection()?;
@@ -84,6 +87,8 @@ struct Printer<W> {
     printed: HashMap<ChatId, (i64, i64)>,
     /// The messages that were printed as waiting.
     waiting: HashSet<String>,
+    /// Up to which message it was printed that somebody has seen it.
+    seen: HashMap<UserId, i64>,
     out: W,
 }
 
@@ -130,6 +135,12 @@ impl<W: Write> Printer<W> {
                 state: State::Sent(_),
                 ..
             } => _ = self.waiting.remove(client_message_id),
+            Change::Typing { chat, user } if self.app.open == Some(*chat) => {
+                self.app.learn([*user]).await;
+                let line = format!("* {} is typing", self.app.name(*user));
+                self.line(&line)?;
+            }
+            Change::Receipts(chat) if self.app.open == Some(*chat) => self.seen(*chat)?,
             // A log that begins anew is printed anew.
             Change::Reset => self.printed.clear(),
             _ => {}
@@ -162,9 +173,28 @@ impl<W: Write> Printer<W> {
             .get(&chat)
             .copied()
             .unwrap_or((start, start - 1));
-        self.print(view.events.iter().filter(|e| e.seq > to))?;
+        let news: Vec<Event> = view.events.iter().filter(|e| e.seq > to).cloned().collect();
+        self.app.learn(news.iter().flat_map(sentences::named)).await;
+        self.print(news.iter())?;
         let last = view.events.last().map_or(to, |e| e.seq);
         self.printed.insert(chat, (from, last.max(to)));
+        self.app.saw();
+        Ok(())
+    }
+
+    /// Prints who has seen the newest message of this person, once.
+    fn seen(&mut self, chat: ChatId) -> anyhow::Result<()> {
+        let view = self.app.client.chat(chat, OPENED_EVENTS);
+        let seen = view.and_then(|view| sentences::seen_by(&view, self.app.me));
+        let Some((seq, users)) = seen else {
+            return Ok(());
+        };
+        for user in users {
+            if self.seen.insert(user, seq) != Some(seq) {
+                let line = format!("* {} has seen {seq}", self.app.name(user));
+                self.line(&line)?;
+            }
+        }
         Ok(())
     }
 
@@ -212,11 +242,13 @@ mod tests {
     use std::io;
     use std::sync::Arc;
 
+    use tertulia_client::proto::chats::event::Body;
     use tertulia_client::proto::chats::list_events_request::From;
     use tertulia_client::proto::chats::{
-        Chat, ListChatsRequest, ListChatsResponse, ListEventsRequest, ListEventsResponse,
+        AddReactionRequest, AddReactionResponse, ChatReceipts, ListChatsRequest, ListChatsResponse,
+        ListEventsRequest, ListEventsResponse, MessageEdited, Pin, Receipt,
     };
-    use tertulia_client::proto::live::ChatEvent;
+    use tertulia_client::proto::live::{ChatEvent, Reset, Typing};
     use tertulia_client::proto::users::{GetUsersRequest, GetUsersResponse, User};
     use tokio::sync::watch;
 
@@ -252,7 +284,12 @@ mod tests {
     async fn a_script_talks_by_lines() {
         let mut peer = Peer::start().await;
         let client = peer.client(Arc::default()).await;
-        let (mut session, _) = peer.welcome(b"one", peer::fresh(3)).await;
+        let unread = Reset {
+            chats: vec![peer::chat(3, 1)],
+            ..peer::fresh(3)
+        };
+        let (mut session, _) = peer.welcome(b"one", unread).await;
+        session.answers_reads = true;
         peer::online(&client).await;
         let paper = Paper(Arc::new(watch::Sender::new(String::new())));
         let (typing, typed) = mpsc::channel(8);
@@ -262,17 +299,11 @@ mod tests {
 
             typing.send("/chats".into()).await.unwrap();
             let (call, _) = session.call::<ListChatsRequest>("ListChats").await;
-            let chat = Chat {
-                chat_id: 1,
-                member_ids: vec![ME, 9],
-                head: 3,
-                ..Default::default()
-            };
             session
                 .reply(
                     call,
                     ListChatsResponse {
-                        chats: vec![chat],
+                        chats: vec![peer::chat(3, 1)],
                         ..Default::default()
                     },
                 )
@@ -294,7 +325,7 @@ mod tests {
                     },
                 )
                 .await;
-            paper.reads("* 1  bo  3 bo: text 3").await;
+            paper.reads("* 1  bo (2 unread)  3 bo: text 3").await;
 
             typing.send("/open 1".into()).await.unwrap();
             let (call, request) = session.call::<ListEventsRequest>("ListEvents").await;
@@ -321,7 +352,7 @@ mod tests {
             paper.reads("4 ana: hi").await;
 
             let mut evil = peer::said(5);
-            if let Some(tertulia_client::proto::chats::event::Body::Message(m)) = &mut evil.body {
+            if let Some(Body::Message(m)) = &mut evil.body {
                 m.text = "\x1b]0;gotcha\x07\n6 ana: not me".into();
             }
             session
@@ -333,19 +364,78 @@ mod tests {
                 .await;
             paper.reads("5 bo: ]0;gotcha ⏎ 6 ana: not me").await;
 
+            let edited = MessageEdited {
+                message_seq: 3,
+                text: "better".into(),
+                ..Default::default()
+            };
+            session
+                .send(peer::frame(peer::happened(6, 9, edited)))
+                .await;
+            paper.reads("6 * bo edited 3").await;
+            let pinned = Body::Pinned(Box::new(Pin {
+                message_seq: 3,
+                ..Default::default()
+            }));
+            session
+                .send(peer::frame(peer::happened(7, 9, pinned)))
+                .await;
+            paper.reads("7 * bo pinned 3").await;
+            typing.send("/pins".into()).await.unwrap();
+            paper.reads("* 3 bo: better (edited) 📌").await;
+
+            session
+                .send(Typing {
+                    chat_id: 1,
+                    user_id: 9,
+                    ..Default::default()
+                })
+                .await;
+            paper.reads("* bo is typing").await;
+            let receipt = Receipt {
+                user_id: 9,
+                delivered_seq: 7,
+                seen_seq: 7,
+                ..Default::default()
+            };
+            session
+                .send(ChatReceipts {
+                    chat_id: 1,
+                    receipts: vec![receipt],
+                    ..Default::default()
+                })
+                .await;
+            paper.reads("* bo has seen 4").await;
+
+            typing.send("/reply 5 no, not you".into()).await.unwrap();
+            let (call, request) = session.message().await;
+            assert_eq!(request.reply_to_seq, 5);
+            session.stored(call, 8).await;
+            paper.reads("8 ana: ↩5 no, not you").await;
+            typing.send("/react 5 👍".into()).await.unwrap();
+            let (call, request) = session.call::<AddReactionRequest>("AddReaction").await;
+            assert_eq!((request.message_seq, request.emoji.as_str()), (5, "👍"));
+            session.reply(call, AddReactionResponse::default()).await;
+            typing.send("/delete five".into()).await.unwrap();
+            paper.reads("* /delete needs more; /help says what").await;
+            typing.send("/dance".into()).await.unwrap();
+            paper
+                .reads("* there is no /dance; /help lists what there is")
+                .await;
+
             typing.send("//slash".into()).await.unwrap();
             // The end of the input waits until what was typed is stored.
             drop(typing);
             let (call, request) = session.message().await;
             assert_eq!(request.text, "/slash");
-            session.stored(call, 6).await;
-            paper.reads("6 ana: /slash").await;
+            session.stored(call, 9).await;
+            paper.reads("9 ana: /slash").await;
         };
         let app = App::new(client.clone(), ME);
         let (done, ()) = tokio::join!(talk(app, typed, paper.clone()), script);
         done.unwrap();
         let printed = paper.0.borrow().clone();
-        for seq in 1..=6 {
+        for seq in 1..=9 {
             let lines = printed
                 .lines()
                 .filter(|l| l.starts_with(&format!("{seq} ")))

@@ -11,10 +11,12 @@ use crossterm::style::{Attribute, Color, Print, ResetColor, SetAttribute, SetFor
 use crossterm::terminal::{Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen};
 use crossterm::{cursor, execute, queue, terminal};
 use futures::StreamExt as _;
-use tertulia_client::{Change, State};
+use tertulia_client::proto::chats::event::Body;
+use tertulia_client::{Change, Entry, State};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::app::{self, App, Flow};
+use super::{commands, sentences};
 use crate::terminal::{Raw, columns, harmless, wrap};
 
 /// How many events are laid out; further ones when somebody scrolls that far.
@@ -36,6 +38,7 @@ pub async fn run(app: App) -> anyhow::Result<()> {
     };
     loop {
         view.draw()?;
+        view.saw();
         tokio::select! {
             key = keys.next() => match key {
                 Some(Ok(input)) => if view.input(input).await == Flow::Quit {
@@ -172,6 +175,7 @@ enum Kind {
     Mine,
     Waiting,
     Refused,
+    Happened,
 }
 
 struct View {
@@ -211,7 +215,11 @@ impl View {
             KeyCode::PageUp => self.scroll_up(page).await,
             KeyCode::PageDown => self.up = self.up.saturating_sub(page),
             _ => {
-                if let Some(line) = self.line.key(key) {
+                let typed = self.line.key(key);
+                if !self.line.text.is_empty() && self.line.text[0] != '/' {
+                    self.app.types();
+                }
+                if let Some(line) = typed {
                     let before = self.app.open;
                     self.told.clear();
                     let flow = self.app.take(&line).await;
@@ -255,6 +263,13 @@ impl View {
         self.told.extend(self.app.said());
     }
 
+    /// What is at the end of the open chat has been seen when it is on the screen.
+    fn saw(&mut self) {
+        if self.up == 0 {
+            self.app.saw();
+        }
+    }
+
     /// The messages of the open chat as rows.
     fn rows(&self, width: usize) -> Vec<(Kind, String)> {
         let Some(view) = self
@@ -267,12 +282,27 @@ impl View {
         let mut rows = Vec::new();
         let mut lay =
             |kind, text: String| rows.extend(wrap(&text, width).into_iter().map(|row| (kind, row)));
+        let seen = sentences::seen_by(&view, self.app.me).map_or(0, |(seq, _)| seq);
+        let name_of = |user| self.app.name(user);
         for event in &view.events {
-            let (name, text) = (self.app.name(event.actor_id), harmless(app::text(event)));
-            if event.actor_id == self.app.me {
-                lay(Kind::Mine, format!("{name}: {text} ✓"));
-            } else {
-                lay(Kind::Theirs, format!("{name}: {text}"));
+            let (seq, name) = (event.seq, self.app.name(event.actor_id));
+            match &event.body {
+                Some(Body::Message(message)) => {
+                    let text = sentences::message(message);
+                    if event.actor_id != self.app.me {
+                        lay(Kind::Theirs, format!("{seq} {name}: {text}"));
+                    } else if seq <= seen {
+                        lay(Kind::Mine, format!("{seq} {name}: {text} ✓✓"));
+                    } else {
+                        lay(Kind::Mine, format!("{seq} {name}: {text} ✓"));
+                    }
+                }
+                // What changes a message shows in the message.
+                _ => {
+                    if let Some(said) = sentences::sentence(event, &name_of) {
+                        lay(Kind::Happened, format!("— {said} —"));
+                    }
+                }
             }
         }
         let me = self.app.name(self.app.me);
@@ -303,7 +333,7 @@ impl View {
         told.drain(
             ..told
                 .len()
-                .saturating_sub(told_max.max(app::HELP.lines().count().min(height - 3))),
+                .saturating_sub(told_max.max(commands::HELP.lines().count().min(height - 3))),
         );
         let body = height - 2 - told.len();
         self.up = self.up.min(rows.len().saturating_sub(body));
@@ -333,7 +363,7 @@ impl View {
                 let colour = match kind {
                     Kind::Theirs => Color::Reset,
                     Kind::Mine => Color::Cyan,
-                    Kind::Waiting => Color::DarkGrey,
+                    Kind::Waiting | Kind::Happened => Color::DarkGrey,
                     Kind::Refused => Color::Red,
                 };
                 queue!(out, SetForegroundColor(colour), Print(text), ResetColor)?;
@@ -373,7 +403,9 @@ impl View {
             .open
             .map_or_else(|| "no chat open".into(), |chat| self.app.title(chat));
         let state = app::connection(&self.app.client.connection().borrow());
-        let waiting = self.app.client.outbox().len();
+        let outbox = self.app.client.outbox();
+        let is_unsent = |entry: &&Entry| !matches!(entry.state, State::Sent(_));
+        let waiting = outbox.iter().filter(is_unsent).count();
         let waiting = if waiting == 0 {
             String::new()
         } else {
@@ -384,7 +416,12 @@ impl View {
         } else {
             " · scrolled back"
         };
-        format!(" {chat} · {state}{waiting}{up}")
+        let typing = match self.app.typing().as_slice() {
+            [] => String::new(),
+            [one] => format!(" · {one} is typing"),
+            several => format!(" · {} are typing", several.join(", ")),
+        };
+        format!(" {chat} · {state}{waiting}{up}{typing}")
     }
 }
 

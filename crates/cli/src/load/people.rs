@@ -125,6 +125,35 @@ impl Server {
         .await
     }
 
+    /// Makes `count` groups of an account, with these members each.
+    ///
+    /// # Errors
+    /// When one can not be made.
+    pub async fn groups(
+        self,
+        owner: &Account,
+        members: &[Account],
+        count: usize,
+    ) -> Result<Vec<i64>> {
+        let run = run_name();
+        let progress = Progress::of("groups", count as u64);
+        let member_ids = members.iter().map(|member| member.user_id.to_string());
+        let member_ids: Vec<String> = member_ids.collect();
+        self.shared_out(count, async |caller, n| {
+            let request = json!({
+                "kind": "CHAT_KIND_GROUP",
+                "title": format!("{run}-{n}"),
+                "memberIds": member_ids,
+                "clientChatId": format!("{run}-{n}"),
+            });
+            let method = "tertulia.chats.v1.ChatsService/CreateChat";
+            let answer = caller.call(method, &owner.access_token, request).await?;
+            progress.one();
+            id(&answer["chat"], "chatId")
+        })
+        .await
+    }
+
     /// Does `work` for every number below `count`, shared out over a few connections.
     async fn shared_out<T>(
         self,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::direct;
+use super::{direct, group};
 
 /// One measured figure.
 #[derive(Debug, Clone, Serialize)]
@@ -19,7 +19,7 @@ pub struct Figure {
     pub unit: &'static str,
     /// The server's processor time for one unit, in microseconds.
     pub cpu_us_per_unit: Option<f64>,
-    /// The median of the runs' median acknowledgement times, in milliseconds.
+    /// The median of the runs' median times, in milliseconds: to the acknowledgement, of a group to the coming.
     pub p50_ms: Option<f64>,
     /// The median of the runs' 99th percentiles, in milliseconds.
     pub p99_ms: Option<f64>,
@@ -58,6 +58,36 @@ impl Figure {
             p99_ms: median_of(&|o| Some(milliseconds(&o.ack_ns, 0.99))),
             ..Figure::of(name, "messages/s", rates)?
         })
+    }
+
+    /// Deliveries in a group in a second, over several runs. The times are those from when a message was due
+    /// to its coming at each other member.
+    pub fn of_group(name: &str, runs: &[group::Outcome]) -> Option<Self> {
+        let median_of = |f: &dyn Fn(&group::Outcome) -> Option<f64>| {
+            median(&runs.iter().filter_map(f).collect::<Vec<_>>())
+        };
+        let rates = runs
+            .iter()
+            .map(group::Outcome::delivered_per_second)
+            .collect();
+        Some(Figure {
+            cpu_us_per_unit: median_of(&|o| o.cpu_us_per_delivery()),
+            p50_ms: median_of(&|o| Some(milliseconds(&o.delivery_ns, 0.5))),
+            p99_ms: median_of(&|o| Some(milliseconds(&o.delivery_ns, 0.99))),
+            ..Figure::of(name, "deliveries/s", rates)?
+        })
+    }
+}
+
+impl group::Outcome {
+    /// Messages that came to another member in a second.
+    pub fn delivered_per_second(&self) -> f64 {
+        self.delivered as f64 / self.reading.measured.as_secs_f64()
+    }
+
+    /// The server's processor time for a delivery. It is the same number as seconds for a million.
+    pub fn cpu_us_per_delivery(&self) -> Option<f64> {
+        per_message(self.reading.server_cpu?.as_secs_f64() * 1e6, self.delivered)
     }
 }
 

@@ -37,6 +37,7 @@ pub struct Socket {
     /// What is not written yet.
     outbox: Vec<u8>,
     written: usize,
+    received_bytes: u64,
 }
 
 /// Why a turn ended.
@@ -58,6 +59,19 @@ impl Socket {
         from: Option<IpAddr>,
         token: &str,
     ) -> Result<(Self, Welcome)> {
+        Socket::resume(server, from, token, Vec::new()).await
+    }
+
+    /// As [`open`](Self::open), with what an earlier session came to.
+    ///
+    /// # Errors
+    /// When the server does not take the session; the words are the server's.
+    pub async fn resume(
+        server: SocketAddr,
+        from: Option<IpAddr>,
+        token: &str,
+        cursor: Vec<u8>,
+    ) -> Result<(Self, Welcome)> {
         let socket = match server {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -73,11 +87,13 @@ impl Socket {
             inbox: Vec::new(),
             outbox: Vec::new(),
             written: 0,
+            received_bytes: 0,
         };
         this.upgrade(server).await?;
         let client = concat!("tertulia-load/", env!("CARGO_PKG_VERSION")).to_owned();
         let hello = Hello {
             access_token: token.to_owned(),
+            cursor,
             client,
             ..Default::default()
         };
@@ -118,6 +134,7 @@ impl Socket {
             bail!("the server did not take the subprotocol tertulia.v1.proto");
         }
         self.inbox = answer.split_off(end);
+        self.received_bytes = self.inbox.len() as u64;
         Ok(())
     }
 
@@ -159,6 +176,11 @@ impl Socket {
     /// How many bytes wait to be written.
     pub fn unwritten(&self) -> usize {
         self.outbox.len() - self.written
+    }
+
+    /// How many bytes of frames have come.
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes
     }
 
     /// Writes what waits, until something comes or the alarm rings.
@@ -204,6 +226,7 @@ impl Socket {
                     bail!("the server closed the connection");
                 }
                 self.inbox.extend_from_slice(buffer.filled());
+                self.received_bytes += buffer.filled().len() as u64;
                 Ok(())
             })
         })

@@ -46,7 +46,7 @@ impl Template {
         };
         let call = Call {
             call_id: CALL_ID_MIN,
-            method: "tertulia.chats.v1.ChatsService/SendMessage".to_owned(),
+            method: "tertulia.chats.v1.MessagesService/SendMessage".to_owned(),
             request: Some(Request::Proto(request.encode_to_vec())),
             ..Default::default()
         };

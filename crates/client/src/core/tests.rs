@@ -3,15 +3,25 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
-use tertulia_proto::chats::{Chat, ChatJoined, Event, Message, SendMessageResponse, UserEvent};
+use tertulia_proto::chats::event::Body;
+use tertulia_proto::chats::{
+    Chat, ChatJoined, Event, ListChatsResponse, Membership, Message, ReadState,
+    SendMessageResponse, UserEvent,
+};
 use tertulia_proto::identity::Credentials;
+use tertulia_proto::live::missed::Answer;
 use tertulia_proto::live::{Changed, Delta, Head, Heartbeat, Missed, Reset, ResetReason};
 
 use super::*;
+use crate::change::{Observer, Seen};
+use crate::http::{Address, Http};
+use crate::outbox::{Entry, State};
 use crate::store::memory::Memory;
+use crate::time::System;
 
 const CHATS: i64 = 3;
 const ME: i64 = 7;
@@ -45,13 +55,15 @@ impl Server {
             });
         }
         let log = self.logs.entry(chat).or_default();
+        let seq = log.len() as i64 + 1;
         let message = Message {
+            message_id: 100 * chat + seq,
             client_message_id: id.to_owned(),
             device_id: device.to_owned(),
             text: format!("{chat}/{id}"),
+            changed_seq: seq,
             ..Default::default()
         };
-        let seq = log.len() as i64 + 1;
         log.push(Event {
             chat_id: chat,
             seq,
@@ -71,7 +83,7 @@ impl Server {
             .flatten()
             .find(|event| match &event.body {
                 Some(Body::Message(m)) => m.client_message_id == entry.client_message_id,
-                None => false,
+                _ => false,
             });
         match known {
             Some(event) => event.seq,
@@ -89,16 +101,33 @@ impl Server {
         heads.chain([self.own.len() as u8]).collect()
     }
 
+    /// Who has spoken has read everything before.
+    fn read_state(&self, chat: ChatId) -> ReadState {
+        let log = &self.logs[&chat];
+        let seen = log
+            .iter()
+            .rposition(|e| e.actor_id == ME)
+            .map_or(0, |at| at + 1);
+        ReadState {
+            seen_seq: seen as i64,
+            unread: (log.len() - seen) as i32,
+            as_of_seq: log.len() as i64,
+            ..Default::default()
+        }
+    }
+
     fn chat(&self, chat: ChatId) -> Chat {
-        let last_event = self.logs[&chat]
-            .last()
-            .cloned()
-            .map_or_else(Default::default, Into::into);
+        let last = self.logs[&chat].last().cloned();
+        let membership = Membership {
+            read: self.read_state(chat).into(),
+            ..Default::default()
+        };
         Chat {
             chat_id: chat,
             member_ids: vec![ME, 9],
             head: self.head(chat),
-            last_event,
+            last_message: last.map_or_else(Default::default, Into::into),
+            membership: membership.into(),
             ..Default::default()
         }
     }
@@ -283,12 +312,13 @@ impl World {
                     chat,
                     client_message_id: format!("mine-{}", self.written),
                     text: "x".into(),
+                    reply_to_seq: 0,
+                    thread_seq: 0,
+                    mentions: None,
                     at_ms: 0,
                     state: State::Queued,
                 };
-                self.core
-                    .change(|set| set.put(Record::Message(entry)))
-                    .unwrap();
+                self.core.change(|set| set.write(entry)).unwrap();
             }
             Step::Send(lost) => {
                 for entry in self.core.messages_to_send(10) {
@@ -316,35 +346,36 @@ impl World {
 
     /// Does one job; false when there is none.
     fn repair(&mut self, limit: usize, lost: bool) -> bool {
-        let Next::Do(job, after) = self.core.next_job() else {
+        let Next::Do(job, after, _) = self.core.next_job() else {
             return false;
         };
         if !lost {
-            let page = |n: usize| n.saturating_sub(after as usize).min(limit);
-            match job {
-                Job::Chat(chat) => {
+            let part = |len: usize| {
+                let from = after as usize;
+                from..len.min(from + limit)
+            };
+            let brought = match job {
+                Job::Hole(chat) => {
                     let log = &self.server.logs[&chat];
-                    let events = log[after as usize..][..page(log.len())].to_vec();
-                    assert!(
-                        self.core
-                            .filled(chat, after, events, log.len() as i64)
-                            .unwrap()
-                    );
+                    let events = log[part(log.len())].to_vec();
+                    self.core.filled(chat, after, events, log.len() as i64)
                 }
                 Job::Own => {
                     let own = &self.server.own;
-                    let events = own[after as usize..][..page(own.len())].to_vec();
-                    assert!(
-                        self.core
-                            .own_filled(after, events, own.len() as i64)
-                            .unwrap()
-                    );
+                    let events = own[part(own.len())].to_vec();
+                    self.core.own_filled(after, events, own.len() as i64)
                 }
-                Job::Members(chat) => {
-                    let chat = self.server.chat(chat);
-                    self.core.change(|set| set.describe(&chat)).unwrap();
+                Job::Chat(chat) => self.core.chat_read(self.server.chat(chat)),
+                Job::Chats => {
+                    let chats = self.server.logs.keys().map(|chat| self.server.chat(*chat));
+                    self.core.chats_listed(ListChatsResponse {
+                        chats: chats.collect(),
+                        ..Default::default()
+                    })
                 }
-            }
+                Job::Scheduled => self.core.scheduled_listed(after, Vec::new()),
+            };
+            assert!(brought.unwrap(), "{job:?} brought nothing");
         }
         self.core.job_done(job, false).unwrap();
         true
@@ -358,9 +389,16 @@ fn core(store: &Arc<Memory>, seen: &Arc<Mutex<Vec<Seen>>>) -> Core {
         fresh_events: 1_000,
         ..Default::default()
     };
-    let address = Address::parse("http://127.0.0.1:1").unwrap();
+    let nowhere = Http::new(Address::parse("http://127.0.0.1:1").unwrap());
     let observer: Observer = Arc::new(move |event| seen.lock().push(event.clone()));
-    Core::new(address, store.clone(), options, Some(observer)).unwrap()
+    Core::new(
+        Arc::new(nowhere),
+        Arc::new(System),
+        store.clone(),
+        options,
+        Some(observer),
+    )
+    .unwrap()
 }
 
 proptest! {
@@ -377,6 +415,7 @@ proptest! {
         while world.repair(3, false) {}
         while !world.core.mind().known.outbox.is_empty() {
             world.take(Step::Send(false));
+            world.take(Step::Heartbeat(false));
             while world.repair(3, false) {}
         }
         let mind = world.core.mind();
@@ -387,14 +426,12 @@ proptest! {
         }
         for (chat, log) in &world.server.logs {
             let known = &mind.known.chats[chat];
-            let shown: Vec<_> = known.timeline.shown().map(|e| e.seq).collect();
+            let shown: Vec<_> = known.shown().cloned().collect();
             let whole: Vec<i64> = (1..=log.len() as i64).collect();
-            prop_assert_eq!(&shown, &whole, "what is shown of chat {} is its log", chat);
+            prop_assert_eq!(&shown, log, "what is shown of chat {} is its log", chat);
             prop_assert_eq!(&by_chat[chat], &whole, "everything was seen once and in order");
-            for (event, stored) in known.timeline.shown().zip(log) {
-                // The time and the id of an acknowledged message come with the answer.
-                prop_assert_eq!((event.seq, event.actor_id), (stored.seq, stored.actor_id));
-            }
+            let unread = known.reading().unread;
+            prop_assert_eq!(unread, i64::from(world.server.read_state(*chat).unread));
         }
         let mine = |log: &Vec<Event>| {
             log.iter().filter(|e| e.actor_id == ME).count()
@@ -458,17 +495,77 @@ fn a_hole_that_is_too_large_becomes_history() {
             ..Default::default()
         })
         .unwrap();
-    let Next::Do(job, after) = world.core.next_job() else {
-        panic!("nothing to do")
+    let mut asked = std::iter::from_fn(|| match world.core.next_job() {
+        Next::Do(job, after, _) => Some((job, after)),
+        _ => None,
+    });
+    let hole = asked.find(|(job, _)| *job == Job::Hole(1));
+    assert_eq!(hole, Some((Job::Hole(1), 50_000 - changes::TAIL_EVENTS)));
+}
+
+fn chat_with_last(head: i64, text: &str) -> Chat {
+    let message = Message {
+        text: text.into(),
+        changed_seq: head,
+        ..Default::default()
     };
-    // The own log is asked for as well, in whatever order.
-    let after = if job == Job::Chat(1) {
-        after
-    } else {
-        let Next::Do(_, after) = world.core.next_job() else {
-            panic!("nothing to do")
-        };
-        after
+    let last_message = Event {
+        chat_id: 1,
+        seq: head,
+        body: message.into(),
+        ..Default::default()
     };
-    assert_eq!(after, 50_000 - TAIL_EVENTS);
+    Chat {
+        chat_id: 1,
+        member_ids: vec![ME, 9],
+        head,
+        last_message: last_message.into(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn what_a_call_told_before_the_first_hello_is_forgotten_when_the_server_was_restored_between() {
+    let core = core(&Arc::default(), &Arc::default());
+    let met = chat_with_last(6, "taken back");
+    core.change(|set| set.met(met, 1, false)).unwrap();
+    let reset = Reset {
+        reason: ResetReason::RESET_REASON_FIRST.into(),
+        chats: vec![chat_with_last(5, "true")],
+        epoch: "restored".into(),
+        ..Default::default()
+    };
+    core.missed(Missed {
+        cursor: vec![1],
+        answer: Some(reset.into()),
+        ..Default::default()
+    })
+    .unwrap();
+    let mind = core.mind();
+    let timeline = &mind.known.chats[&1];
+    let held: Vec<i64> = timeline
+        .shown()
+        .chain(timeline.held_back())
+        .map(|e| e.seq)
+        .collect();
+    assert_eq!((timeline.head(), held), (5, vec![5]));
+}
+
+#[test]
+fn a_long_chat_of_which_only_the_last_event_is_told_shows_it() {
+    let core = core(&Arc::default(), &Arc::default());
+    let head = core.options.hole_events_max + 7;
+    let changed = Changed {
+        chats: vec![chat_with_last(head, "the last")],
+        ..Default::default()
+    };
+    core.missed(Missed {
+        cursor: vec![1],
+        answer: Some(changed.into()),
+        ..Default::default()
+    })
+    .unwrap();
+    let mind = core.mind();
+    let shown: Vec<i64> = mind.known.chats[&1].shown().map(|e| e.seq).collect();
+    assert_eq!(shown, [head]);
 }

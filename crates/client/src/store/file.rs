@@ -2,9 +2,12 @@
 //! no longer needed.
 //!
 //! ```text
-//!   log   = batch*            batch = length u32, crc32 u32, JSON array of records; little endian
+//!   log   = mark batch*       batch = length u32, crc32 u32, JSON array of records; little endian
 //!   lock  held by the process that uses the folder
 //! ```
+//! The mark says which form the records have. A log of the first form, which had no mark, is begun anew with
+//! what outlives everything: who this is, and what is not sent. One of a later form is left alone.
+//!
 //! A batch that is cut off or does not match its checksum ends the log: what is before it is whole, and what
 //! is behind it was never promised.
 
@@ -16,6 +19,8 @@ use parking_lot::Mutex;
 
 use super::{EVENTS_PER_CHAT_MAX, Error, Record, Snapshot, Store};
 
+/// What a log begins with; the number at its end is that of the form.
+const MARK: &[u8; 8] = b"tert-l-2";
 /// A log below this size is not rewritten.
 const COMPACT_BYTES_MIN: u64 = 1 << 20;
 /// A batch above this size is no batch, but rubbish that looks like a length.
@@ -35,6 +40,8 @@ pub struct Folder {
 struct Log {
     file: File,
     bytes: u64,
+    /// Up to where it survives a power cut.
+    synced_bytes: u64,
     /// How large it was after the last rewrite.
     compact_bytes: u64,
 }
@@ -53,17 +60,8 @@ impl Folder {
             Err(fs::TryLockError::WouldBlock) => return Err(Error::InUse),
             Err(fs::TryLockError::Error(error)) => return Err(error.into()),
         }
-        let mut file = private_file(&path.join("log"), false)?;
-        let (_, whole) = read(&mut file)?;
-        // A torn end is cut off, so that the next batch does not come behind it.
-        file.set_len(whole)?;
-        file.seek(SeekFrom::End(0))?;
+        let log = open_log(&path)?;
         sync_folder(&path)?;
-        let log = Log {
-            file,
-            bytes: whole,
-            compact_bytes: 0,
-        };
         Ok(Folder {
             path,
             log: Mutex::new(log),
@@ -72,10 +70,87 @@ impl Folder {
     }
 }
 
+fn open_log(folder: &Path) -> Result<Log, Error> {
+    let mut file = private_file(&folder.join("log"), false)?;
+    let bytes = all_bytes(&mut file)?;
+    match bytes.first_chunk::<8>() {
+        Some(mark) if mark == MARK => {
+            let (_, whole) = read(&bytes)?;
+            // A torn end is cut off, so that the next batch does not come behind it.
+            file.set_len(whole)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok(Log {
+                file,
+                bytes: whole,
+                synced_bytes: 0,
+                compact_bytes: 0,
+            })
+        }
+        Some(mark) if mark[..7] == MARK[..7] => Err(Error::Unreadable(
+            "a newer version wrote this folder".into(),
+        )),
+        _ => rewrite(folder, &lasting_of_first_form(&bytes)),
+    }
+}
+
+/// What outlives everything, of a log of the first form.
+fn lasting_of_first_form(bytes: &[u8]) -> Vec<Record> {
+    let (mut snapshot, mut at) = (Snapshot::default(), 0);
+    while let Some((batch, len)) = whole_batch(&bytes[at..]) {
+        let records: Vec<serde_json::Value> = serde_json::from_slice(batch).unwrap_or_default();
+        for record in records {
+            // What has another form now is about the logs, and is read from the server again.
+            let record = serde_json::from_value(record)
+                .ok()
+                .filter(outlives_everything);
+            record.into_iter().for_each(|record| snapshot.apply(record));
+        }
+        at += len;
+    }
+    snapshot.lasting()
+}
+
+fn outlives_everything(record: &Record) -> bool {
+    matches!(
+        record,
+        Record::Device(_)
+            | Record::SignedIn(_)
+            | Record::TokensGone
+            | Record::SignedOut
+            | Record::Message(_)
+            | Record::MessageGone { .. }
+    )
+}
+
+/// Puts a log of these records in the place of the one that is there.
+fn rewrite(folder: &Path, records: &[Record]) -> Result<Log, Error> {
+    let next = folder.join("log.next");
+    let mut file = private_file(&next, true)?;
+    let framed = [&MARK[..], &frame(records)?].concat();
+    file.write_all(&framed)?;
+    file.sync_all()?;
+    fs::rename(&next, folder.join("log"))?;
+    sync_folder(folder)?;
+    let bytes = framed.len() as u64;
+    Ok(Log {
+        file,
+        bytes,
+        synced_bytes: bytes,
+        compact_bytes: bytes,
+    })
+}
+
+fn all_bytes(file: &mut File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 impl Store for Folder {
     fn load(&self) -> Result<Snapshot, Error> {
         let mut log = self.log.lock();
-        let (snapshot, _) = read(&mut log.file)?;
+        let (snapshot, _) = read(&all_bytes(&mut log.file)?)?;
         log.file.seek(SeekFrom::End(0))?;
         Ok(snapshot.reopened())
     }
@@ -99,28 +174,21 @@ impl Store for Folder {
         if log.bytes > COMPACT_BYTES_MIN.max(3 * log.compact_bytes) {
             return self.compact(&mut log);
         }
-        Ok(log.file.sync_data()?)
+        // Who waited for the lock may have been served by whoever held it.
+        if log.synced_bytes < log.bytes {
+            log.file.sync_data()?;
+            log.synced_bytes = log.bytes;
+        }
+        Ok(())
     }
 }
 
 impl Folder {
     /// Writes what is still needed into a new log and puts it in the place of the old one.
     fn compact(&self, log: &mut Log) -> Result<(), Error> {
-        let (snapshot, _) = read(&mut log.file)?;
+        let (snapshot, _) = read(&all_bytes(&mut log.file)?)?;
         log.file.seek(SeekFrom::End(0))?;
-        let next = self.path.join("log.next");
-        let mut file = private_file(&next, true)?;
-        let framed = frame(&snapshot.records(EVENTS_PER_CHAT_MAX))?;
-        file.write_all(&framed)?;
-        file.sync_all()?;
-        fs::rename(&next, self.path.join("log"))?;
-        sync_folder(&self.path)?;
-        let bytes = framed.len() as u64;
-        *log = Log {
-            file,
-            bytes,
-            compact_bytes: bytes,
-        };
+        *log = rewrite(&self.path, &snapshot.records(EVENTS_PER_CHAT_MAX))?;
         Ok(())
     }
 }
@@ -139,12 +207,9 @@ fn frame(batch: &[Record]) -> Result<Vec<u8>, Error> {
     Ok(framed)
 }
 
-/// All whole batches of the log, and how many bytes they take.
-fn read(file: &mut File) -> Result<(Snapshot, u64), Error> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.read_to_end(&mut bytes)?;
-    let (mut snapshot, mut at) = (Snapshot::default(), 0);
+/// What all whole batches of a log make, and how many bytes they take with the mark.
+fn read(bytes: &[u8]) -> Result<(Snapshot, u64), Error> {
+    let (mut snapshot, mut at) = (Snapshot::default(), MARK.len());
     while let Some((batch, len)) = whole_batch(&bytes[at..]) {
         let records: Vec<Record> =
             serde_json::from_slice(batch).map_err(|e| Error::Unreadable(e.to_string()))?;
@@ -198,6 +263,9 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use tertulia_proto::chats::event::Body;
+    use tertulia_proto::chats::{Event, Message, MessageEdited, MessagesDeleted};
+
     use super::*;
 
     #[test]
@@ -207,7 +275,7 @@ mod tests {
         let first = frame(&[Record::Epoch("one".into())]).unwrap();
         let second = frame(&[Record::Epoch("two".into()), Record::Own(7)]).unwrap();
         for cut in 0..second.len() {
-            let log = [&first[..], &second[..cut]].concat();
+            let log = [&MARK[..], &first, &second[..cut]].concat();
             fs::write(&path, log).unwrap();
             let store = Folder::open(folder.path()).unwrap();
             let snapshot = store.load().unwrap();
@@ -230,7 +298,7 @@ mod tests {
         for at in 0..second.len() {
             let mut damaged = second.clone();
             damaged[at] ^= 0x10;
-            fs::write(&path, [&first[..], &damaged[..]].concat()).unwrap();
+            fs::write(&path, [&MARK[..], &first, &damaged].concat()).unwrap();
             let store = Folder::open(folder.path()).unwrap();
             assert_eq!(store.load().unwrap().epoch, "one", "bit in byte {at}");
         }
@@ -277,5 +345,105 @@ mod tests {
             Folder::open(folder.path()).unwrap().load().unwrap().own_tip,
             -1
         );
+    }
+
+    fn said(seq: i64, text: &str) -> Event {
+        let message = Message {
+            message_id: seq,
+            text: text.into(),
+            changed_seq: seq,
+            ..Default::default()
+        };
+        event(seq, message.into())
+    }
+
+    fn event(seq: i64, body: Body) -> Event {
+        Event {
+            chat_id: 5,
+            seq,
+            actor_id: 9,
+            body: Some(body),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_deleted_text_is_gone_from_the_file_once_it_is_rewritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Folder::open(folder.path()).unwrap();
+        let edited = MessageEdited {
+            message_seq: 1,
+            text: "the secret, better said".into(),
+            ..Default::default()
+        };
+        let deleted = MessagesDeleted {
+            message_seqs: vec![1],
+            ..Default::default()
+        };
+        let events = [
+            said(1, "the secret"),
+            said(2, "something else"),
+            event(3, edited.into()),
+            event(4, deleted.into()),
+        ];
+        for event in events {
+            let seq = event.seq;
+            let live = Record::Events {
+                chat: 5,
+                from: seq,
+                to: seq,
+                at: seq,
+                events: vec![event],
+            };
+            store.write(&[live]).unwrap();
+        }
+        let before = store.load().unwrap();
+        store.compact(&mut store.log.lock()).unwrap();
+        let bytes = fs::read(folder.path().join("log")).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(
+            text.contains("something else") && !text.contains("the secret"),
+            "{text}"
+        );
+        assert_eq!(store.load().unwrap(), before);
+    }
+
+    #[test]
+    fn a_log_of_the_first_form_is_begun_anew_with_the_login_and_the_unsent_messages() {
+        let folder = tempfile::tempdir().unwrap();
+        let batches = [
+            r#"[{"Device":"dev"},{"SignedIn":{"userId":"7","deviceId":"dev","accessToken":"a","refreshToken":"r"}}]"#,
+            r#"[{"Epoch":"e"},{"Chat":{"chatId":"5"}},{"Position":{"chat":5,"tip":0,"head":0}},
+                {"Events":{"chat":5,"from":1,"to":1,"events":[{"chatId":"5","seq":"1"}]}},{"Cursor":"AQ=="}]"#,
+            r#"[{"Message":{"chat":5,"client_message_id":"m1","text":"sent","at_ms":3,"state":"Queued"}},
+                {"Message":{"chat":5,"client_message_id":"m2","text":"unsent","at_ms":4,"state":"Queued"}}]"#,
+            r#"[{"MessageGone":{"chat":5,"client_message_id":"m1"}}]"#,
+        ];
+        let mut log = Vec::new();
+        for batch in batches {
+            log.extend((batch.len() as u32).to_le_bytes());
+            log.extend(crc32fast::hash(batch.as_bytes()).to_le_bytes());
+            log.extend(batch.as_bytes());
+        }
+        fs::write(folder.path().join("log"), log).unwrap();
+        for _ in 0..2 {
+            let store = Folder::open(folder.path()).unwrap();
+            let kept = store.load().unwrap();
+            let unsent: Vec<_> = kept.outbox.iter().map(|e| e.text.as_str()).collect();
+            assert_eq!(unsent, ["unsent"]);
+            assert_eq!((kept.user, kept.device.as_str()), (7, "dev"));
+            assert!(kept.credentials.is_some());
+            assert!(kept.chats.is_empty() && kept.cursor.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_log_of_a_later_form_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        fs::write(&path, b"tert-l-3 whatever comes").unwrap();
+        let opened = Folder::open(folder.path());
+        assert!(matches!(opened, Err(Error::Unreadable(_))));
+        assert_eq!(fs::read(&path).unwrap(), b"tert-l-3 whatever comes");
     }
 }

@@ -22,10 +22,10 @@ impl Store for Memory {
         for record in batch {
             snapshot.apply(record.clone());
             if let Record::Events { chat, .. } = record
-                && let Some(known) = snapshot.chats.get_mut(chat)
-                && known.timeline.len() > 2 * EVENTS_PER_CHAT_MAX
+                && let Some(timeline) = snapshot.chats.get_mut(chat)
+                && timeline.len() > 2 * EVENTS_PER_CHAT_MAX
             {
-                known.timeline.trim(EVENTS_PER_CHAT_MAX);
+                timeline.trim(EVENTS_PER_CHAT_MAX);
             }
         }
         Ok(())

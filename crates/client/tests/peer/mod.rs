@@ -14,8 +14,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use buffa::Message as _;
 use futures::{SinkExt as _, StreamExt as _};
+use tertulia_client::proto::chats::event;
+use tertulia_client::proto::chats::user_event::Body as OwnBody;
 use tertulia_client::proto::chats::{
-    Chat, Event, Message, SendMessageRequest, SendMessageResponse, UserEvent,
+    Chat, Event, ListScheduledMessagesResponse, MarkDeliveredRequest, MarkDeliveredResponse,
+    MarkReadRequest, MarkReadResponse, Membership, Message, ReadState, SendMessageRequest,
+    SendMessageResponse, UserEvent,
 };
 use tertulia_client::proto::errors::{Failure, Reason};
 use tertulia_client::proto::identity::{
@@ -64,6 +68,7 @@ impl Peer {
         #[expect(clippy::disallowed_methods, reason = "a test has no lifecycle")]
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).unwrap();
                 let (accepted, state) = (accepted.clone(), Arc::clone(&serving));
                 tokio::spawn(async move {
                     let mut first = [0; 1];
@@ -107,7 +112,7 @@ impl Peer {
             .await
             .expect("nobody connects")
             .unwrap();
-        let mut session = Session(socket);
+        let mut session = Session::new(socket);
         match session.next().await {
             Up::Hello(hello) => (session, *hello),
             other => panic!("the first frame was {other:?}"),
@@ -141,6 +146,7 @@ impl Peer {
             backoff_min: Duration::from_millis(5),
             backoff_max: Duration::from_millis(20),
             hole_patience: Duration::from_millis(1),
+            delivered_pause: Duration::from_millis(5),
             ..Default::default()
         };
         Client::builder(&self.url).store(store).options(options)
@@ -166,25 +172,41 @@ pub fn missed(cursor: &[u8], answer: impl Into<missed::Answer>) -> Missed {
     }
 }
 
-/// The answer to the very first hello: chat 1 is there, up to `head`.
+/// The answer to the very first hello: chat 1 is there, up to `head`, and all of it was read.
 pub fn fresh(head: i64) -> Reset {
-    let last_event = if head == 0 {
+    let reason = ResetReason::RESET_REASON_FIRST.into();
+    Reset {
+        reason,
+        chats: vec![chat(head, head)],
+        epoch: "e".into(),
+        ..Default::default()
+    }
+}
+
+/// Chat 1 up to `head`, of which the user has seen `seen` of as many messages as there are events.
+pub fn chat(head: i64, seen: i64) -> Chat {
+    let last_message = if head == 0 {
         Default::default()
     } else {
         said(head).into()
     };
-    let chat = Chat {
-        chat_id: 1,
-        member_ids: vec![ME, 9],
-        head,
-        last_event,
+    let read = ReadState {
+        seen_seq: seen,
+        unread: (head - seen) as i32,
+        as_of_seq: head,
         ..Default::default()
     };
-    let reason = ResetReason::RESET_REASON_FIRST.into();
-    Reset {
-        reason,
-        chats: vec![chat],
-        epoch: "e".into(),
+    let membership = Membership {
+        read: read.into(),
+        ..Default::default()
+    };
+    Chat {
+        chat_id: 1,
+        member_ids: vec![ME, 9],
+        member_count: 2,
+        head,
+        last_message,
+        membership: membership.into(),
         ..Default::default()
     }
 }
@@ -192,24 +214,52 @@ pub fn fresh(head: i64) -> Reset {
 /// An event of chat 1, by the other one.
 pub fn said(seq: i64) -> Event {
     let message = Message {
+        message_id: 100 + seq,
         text: format!("text {seq}"),
         client_message_id: format!("their-{seq}"),
         device_id: "their-device".into(),
+        changed_seq: seq,
         ..Default::default()
     };
+    happened(seq, 9, message)
+}
+
+/// An event of chat 1.
+pub fn happened(seq: i64, actor_id: i64, body: impl Into<event::Body>) -> Event {
     Event {
         chat_id: 1,
         seq,
-        actor_id: 9,
-        body: message.into(),
+        actor_id,
+        at_ms: 1_000 * seq,
+        body: Some(body.into()),
         ..Default::default()
     }
 }
 
 pub fn live(seq: i64) -> Down {
+    frame(said(seq))
+}
+
+/// An event as it happens.
+pub fn frame(event: Event) -> Down {
     ChatEvent {
+        prev: event.seq - 1,
+        event: event.into(),
+        ..Default::default()
+    }
+    .into()
+}
+
+/// An event of the user's own log as it happens.
+pub fn own(seq: i64, body: impl Into<OwnBody>) -> Down {
+    let event = UserEvent {
+        seq,
+        body: Some(body.into()),
+        ..Default::default()
+    };
+    OwnEvent {
         prev: seq - 1,
-        event: said(seq).into(),
+        event: event.into(),
         ..Default::default()
     }
     .into()
@@ -238,32 +288,50 @@ pub fn delta(events: Vec<Event>) -> Delta {
 }
 
 /// One connection, seen from the server.
-pub struct Session(WebSocketStream<TcpStream>);
+pub struct Session {
+    socket: WebSocketStream<TcpStream>,
+    /// What the client has told to have reached it, in its order: chat and seq.
+    pub delivered: Vec<(i64, i64)>,
+    /// Words that something was read are answered and passed over, too.
+    pub answers_reads: bool,
+    /// The newest message that was sent.
+    sent: Option<SendMessageRequest>,
+}
 
 impl Session {
+    fn new(socket: WebSocketStream<TcpStream>) -> Self {
+        Session {
+            socket,
+            delivered: Vec::new(),
+            answers_reads: false,
+            sent: None,
+        }
+    }
+
     pub async fn send(&mut self, frame: impl Into<Down>) {
         let frame = ConnectResponse {
             frame: Some(frame.into()),
             ..Default::default()
         };
-        self.0
+        self.socket
             .send(Ws::Binary(frame.encode_to_vec().into()))
             .await
             .unwrap();
     }
 
-    /// The next frame from the client.
+    /// The next frame from the client. What it tells by itself is answered and noted.
     pub async fn next(&mut self) -> Up {
         loop {
-            match timeout(PATIENCE, self.0.next())
+            match timeout(PATIENCE, self.socket.next())
                 .await
                 .expect("the client is silent")
             {
                 Some(Ok(Ws::Binary(bytes))) => {
-                    return ConnectRequest::decode_from_slice(&bytes)
-                        .unwrap()
-                        .frame
-                        .unwrap();
+                    let frame = ConnectRequest::decode_from_slice(&bytes).unwrap().frame;
+                    let frame = frame.unwrap();
+                    if !self.is_by_itself(&frame).await {
+                        return frame;
+                    }
                 }
                 Some(Ok(_)) => {}
                 other => panic!("the client has gone: {other:?}"),
@@ -271,7 +339,43 @@ impl Session {
         }
     }
 
-    /// The next call, which must be of this method. Signs of life are passed over.
+    async fn is_by_itself(&mut self, frame: &Up) -> bool {
+        let Up::Call(call) = frame else { return false };
+        let Some(call::Request::Proto(bytes)) = &call.request else {
+            return false;
+        };
+        match call.method.rsplit('/').next() {
+            Some("MarkDelivered") => {
+                let request = MarkDeliveredRequest::decode_from_slice(bytes).unwrap();
+                let told = request.delivered.iter().map(|d| (d.chat_id, d.seq));
+                self.delivered.extend(told);
+                self.reply(call.call_id, MarkDeliveredResponse::default())
+                    .await;
+            }
+            Some("MarkRead") if self.answers_reads => {
+                let request = MarkReadRequest::decode_from_slice(bytes).unwrap();
+                let read = ReadState {
+                    seen_seq: request.seen_seq,
+                    as_of_seq: request.seen_seq,
+                    ..Default::default()
+                };
+                let answer = MarkReadResponse {
+                    read: read.into(),
+                    ..Default::default()
+                };
+                self.reply(call.call_id, answer).await;
+            }
+            Some("ListScheduledMessages") => {
+                self.reply(call.call_id, ListScheduledMessagesResponse::default())
+                    .await;
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// The next call, which must be of this method. Signs of life and choices of warm
+    /// chats are passed over.
     pub async fn call<Q: buffa::Message>(&mut self, method: &str) -> (u64, Q) {
         loop {
             match self.next().await {
@@ -286,7 +390,7 @@ impl Session {
                     };
                     return (call.call_id, Q::decode_from_slice(&bytes).unwrap());
                 }
-                Up::Alive(_) => {}
+                Up::Alive(_) | Up::Warm(_) => {}
                 other => panic!("{other:?} came, not a call of {method}"),
             }
         }
@@ -323,10 +427,33 @@ impl Session {
 
     /// The next message that is sent.
     pub async fn message(&mut self) -> (u64, SendMessageRequest) {
-        self.call("ChatsService/SendMessage").await
+        let (call_id, request) = self
+            .call::<SendMessageRequest>("MessagesService/SendMessage")
+            .await;
+        self.sent = Some(request.clone());
+        (call_id, request)
     }
 
+    /// Answers the newest message, and lets the client hear of it.
     pub async fn stored(&mut self, call_id: u64, seq: i64) {
+        self.answered(call_id, seq).await;
+        let sent = self.sent.clone().unwrap();
+        let message = Message {
+            message_id: 100 + seq,
+            text: sent.text,
+            client_message_id: sent.client_message_id,
+            device_id: "my-device".into(),
+            reply_to_seq: sent.reply_to_seq,
+            thread_seq: sent.thread_seq,
+            mentions: sent.mentions,
+            changed_seq: seq,
+            ..Default::default()
+        };
+        self.send(frame(happened(seq, ME, message))).await;
+    }
+
+    /// Answers the newest message, of which the client hears nothing.
+    pub async fn answered(&mut self, call_id: u64, seq: i64) {
         self.reply(
             call_id,
             SendMessageResponse {

@@ -1,7 +1,9 @@
 //! The logs in memory, as plain as they can be: for tests, and as the model that other adapters are compared
 //! with. Nothing is ever given back to the machine.
 
-use std::collections::{BTreeSet, HashMap};
+mod rows;
+
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,62 +11,21 @@ use parking_lot::Mutex;
 use tertulia_kit::clock::SharedClock;
 use tertulia_kit::error::Result;
 
-use super::model::{
-    Chat, ChatKind, Epoch, Event, EventBody, Fact, Pair, Position, SendKey, Seq, UserEvent,
-    UserEventBody,
-};
-use super::ports::{
-    Appended, ChatStore, Committed, Moved, NewMessage, Page, Receipt, SEND_KEYS_KEPT_MS,
-};
+use super::command::{Command, Done};
+use super::decide;
+use super::decide::View as _;
+use super::model::*;
+use super::ports::*;
 use crate::ids::{ChatId, UserId};
+use rows::Rows;
 
 /// The store.
 pub struct Memory {
     epoch: Epoch,
     clock: SharedClock,
     committed: Arc<dyn Committed>,
-    /// Guards all logs; facts are told under it, so that their order is the order of the commits.
-    logs: Mutex<Logs>,
-}
-
-#[derive(Default)]
-struct Logs {
-    position: u64,
-    chats: HashMap<ChatId, Log>,
-    pairs: HashMap<Pair, ChatId>,
-    chats_of: HashMap<UserId, BTreeSet<ChatId>>,
-    own: HashMap<UserId, Vec<Arc<UserEvent>>>,
-    keys: HashMap<(UserId, SendKey), (i64, Arc<Event>)>,
-}
-
-struct Log {
-    kind: ChatKind,
-    created_at_ms: i64,
-    opened_at: u64,
-    /// Each with the position of its commit; `events[n]` has seq n + 1.
-    events: Vec<(u64, Arc<Event>)>,
-}
-
-impl Log {
-    fn chat(&self, id: ChatId) -> Chat {
-        Chat {
-            id,
-            kind: self.kind.clone(),
-            head: self.head(),
-            created_at_ms: self.created_at_ms,
-            last_event: self.events.last().map(|(_, event)| Arc::clone(event)),
-        }
-    }
-
-    fn head(&self) -> Seq {
-        self.events.len() as Seq
-    }
-
-    fn moved_at(&self) -> u64 {
-        self.events
-            .last()
-            .map_or(self.opened_at, |(position, _)| *position)
-    }
+    /// Guards everything; facts are told under it, so that their order is the order of the commits.
+    rows: Mutex<Rows>,
 }
 
 impl Memory {
@@ -74,7 +35,7 @@ impl Memory {
             epoch,
             clock,
             committed,
-            logs: Mutex::default(),
+            rows: Mutex::default(),
         })
     }
 }
@@ -85,112 +46,111 @@ impl ChatStore for Memory {
         self.epoch
     }
 
-    async fn open_direct(&self, pair: Pair, id: ChatId, at_ms: i64) -> Result<Chat> {
-        let mut logs = self.logs.lock();
-        if let Some(id) = logs.pairs.get(&pair) {
-            return Ok(logs.chats[id].chat(*id));
+    async fn write(&self, command: Command) -> Result<Done> {
+        let mut rows = self.rows.lock();
+        rows.now_ms = self.clock.now_ms();
+        let decision = decide::decide(&mut *rows, command)?;
+        if !decision.writes.is_empty() {
+            let facts = rows.commit(decision.writes);
+            self.committed.committed(facts);
         }
-        logs.position += 1;
-        let log = Log {
-            kind: ChatKind::Direct(pair),
-            created_at_ms: at_ms,
-            opened_at: logs.position,
-            events: Vec::new(),
-        };
-        let chat = log.chat(id);
-        logs.chats.insert(id, log);
-        logs.pairs.insert(pair, id);
-        let mut facts = Vec::new();
-        for user in pair.users() {
-            logs.chats_of.entry(user).or_default().insert(id);
-            let own = logs.own.entry(user).or_default();
-            let seq = own.len() as Seq + 1;
-            let body = UserEventBody::ChatJoined(chat.clone());
-            let event = Arc::new(UserEvent {
-                user,
-                seq,
-                at_ms,
-                body,
-            });
-            own.push(Arc::clone(&event));
-            facts.push(Fact::UserEvent(event));
-        }
-        self.committed.committed(facts);
-        Ok(chat)
+        Ok(decision.done)
     }
 
     async fn chat(&self, id: ChatId) -> Result<Option<Chat>> {
-        Ok(self.logs.lock().chats.get(&id).map(|log| log.chat(id)))
+        self.rows.lock().chat(id)
     }
 
-    async fn append(&self, new: NewMessage) -> Result<Appended> {
-        let mut logs = self.logs.lock();
-        let logs = &mut *logs;
-        let now_ms = self.clock.now_ms();
-        let key = (new.sender, new.key.clone());
-        if let Some((used_at_ms, event)) = logs.keys.get(&key)
-            && now_ms - used_at_ms <= SEND_KEYS_KEPT_MS
-        {
-            return Ok(new.repeats(event));
-        }
-        let Some(log) = logs.chats.get_mut(&new.chat) else {
-            return Ok(Appended::NoChat);
-        };
-        logs.position += 1;
-        let receipt = Receipt {
-            seq: log.head() + 1,
-            id: new.id,
-            at_ms: new.at_ms,
-        };
-        let ChatKind::Direct(pair) = &log.kind;
-        let members = pair.users();
-        let event = Arc::new(Event {
-            chat: new.chat,
-            seq: receipt.seq,
-            at_ms: new.at_ms,
-            actor: new.sender,
-            body: EventBody::Message(new.into_message()),
-        });
-        log.events.push((logs.position, Arc::clone(&event)));
-        logs.keys.insert(key, (now_ms, Arc::clone(&event)));
-        self.committed
-            .committed(vec![Fact::Event { event, members }]);
-        Ok(Appended::New(receipt))
+    async fn role(&self, chat: ChatId, user: UserId) -> Result<Option<(ChatKind, Role)>> {
+        let rows = self.rows.lock();
+        let kind = rows.chats.get(&chat).map(|row| row.chat.kind);
+        let membership = rows.memberships.get(&(chat, user));
+        Ok(kind.zip(membership.map(|membership| membership.role)))
+    }
+
+    async fn standings(&self, user: UserId, chats: &[ChatId]) -> Result<Vec<Standing>> {
+        let mut rows = self.rows.lock();
+        let standings = chats
+            .iter()
+            .map(|chat| decide::standing(&mut *rows, *chat, user));
+        Ok(standings
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .collect())
+    }
+
+    async fn audience(&self, chat: ChatId) -> Result<Option<Audience>> {
+        let rows = self.rows.lock();
+        Ok(rows.chats.contains_key(&chat).then(|| rows.audience(chat)))
     }
 
     async fn events_after(&self, chat: ChatId, after: Seq, limit: usize) -> Result<Page<Event>> {
-        let logs = self.logs.lock();
-        let Some(log) = logs.chats.get(&chat) else {
-            return Ok(Page::default());
-        };
-        let from = usize::try_from(after).unwrap_or(0);
-        let events = log
-            .events
-            .iter()
-            .skip(from)
-            .take(limit)
-            .map(|(_, e)| Arc::clone(e))
-            .collect();
-        Ok(Page {
-            events,
-            head: log.head(),
-        })
+        let rows = self.rows.lock();
+        let events = rows.log(chat, after.saturating_add(1)..).take(limit);
+        Ok(rows.page(chat, events.collect()))
     }
 
     async fn events_before(&self, chat: ChatId, before: Seq, limit: usize) -> Result<Page<Event>> {
-        let logs = self.logs.lock();
-        let Some(log) = logs.chats.get(&chat) else {
-            return Ok(Page::default());
+        let rows = self.rows.lock();
+        let before = match before {
+            ..=0 => Seq::MAX,
+            before => before,
         };
-        let end = match before {
-            ..=0 => log.events.len(),
-            before => log.events.len().min(before as usize - 1),
+        let mut events: Vec<_> = rows.log(chat, ..before).rev().take(limit).collect();
+        events.reverse();
+        Ok(rows.page(chat, events))
+    }
+
+    async fn events_at(&self, chat: ChatId, seqs: &[Seq]) -> Result<Page<Event>> {
+        let rows = self.rows.lock();
+        let events = rows.log(chat, ..).filter(|e| seqs.contains(&e.seq));
+        Ok(rows.page(chat, events.collect()))
+    }
+
+    async fn changes(
+        &self,
+        chat: ChatId,
+        part: RangeInclusive<Seq>,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Changes> {
+        let rows = self.rows.lock();
+        let head = rows.page(chat, Vec::new()).head;
+        let (after, limit) = (after.clamp(0, head), limit.max(1));
+        let changed = rows
+            .changed
+            .range((chat, after + 1, 0)..(chat, head + 1, 0));
+        let mut changes = Changes {
+            events: Vec::new(),
+            through: head,
+            more: false,
         };
-        let part = &log.events[end.saturating_sub(limit)..end];
-        Ok(Page {
-            events: part.iter().map(|(_, e)| Arc::clone(e)).collect(),
-            head: log.head(),
-        })
+        let mut last = after;
+        for (_, now, message) in changed.filter(|(.., message)| part.contains(message)) {
+            if changes.events.len() >= limit && *now != last {
+                changes.through = last;
+                changes.more = true;
+                break;
+            }
+            changes.events.extend(rows.log(chat, *message..=*message));
+            last = *now;
+        }
+        Ok(changes)
+    }
+
+    async fn thread(
+        &self,
+        chat: ChatId,
+        thread: Seq,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Page<Event>> {
+        let rows = self.rows.lock();
+        let hangs = |event: &Arc<Event>| event.message().is_some_and(|m| m.thread == Some(thread));
+        let events = rows.log(chat, after.saturating_add(1)..);
+        let events = events.filter(hangs).take(limit);
+        Ok(rows.page(chat, events.collect()))
     }
 
     async fn user_events_after(
@@ -199,8 +159,8 @@ impl ChatStore for Memory {
         after: Seq,
         limit: usize,
     ) -> Result<Page<UserEvent>> {
-        let logs = self.logs.lock();
-        let Some(own) = logs.own.get(&user) else {
+        let rows = self.rows.lock();
+        let Some(own) = rows.own.get(&user) else {
             return Ok(Page::default());
         };
         let from = usize::try_from(after).unwrap_or(0);
@@ -212,22 +172,24 @@ impl ChatStore for Memory {
     }
 
     async fn chats_of(&self, user: UserId) -> Result<Vec<Chat>> {
-        let logs = self.logs.lock();
-        let ids = logs.chats_of.get(&user).into_iter().flatten();
-        Ok(ids.map(|id| logs.chats[id].chat(*id)).collect())
+        let rows = self.rows.lock();
+        Ok(rows.of(user).map(|row| row.chat.clone()).collect())
     }
 
     async fn moved_since(&self, user: UserId, since: Position) -> Result<Option<Moved>> {
-        let logs = self.logs.lock();
-        if since.0 > logs.position {
+        let mut rows = self.rows.lock();
+        if since.0 > rows.position {
             return Ok(None);
         }
-        let ids = logs.chats_of.get(&user).into_iter().flatten();
-        let moved = ids.filter(|id| logs.chats[id].moved_at() > since.0);
+        let moved = rows.of(user).filter(|row| row.moved_at > since.0);
+        let chats = moved.map(|row| row.chat.clone()).collect();
+        let marked = rows.of(user).filter(|row| row.marked_at > since.0);
+        let receipts = marked.map(|row| row.chat.id).collect();
         Ok(Some(Moved {
-            chats: moved.map(|id| logs.chats[id].chat(*id)).collect(),
-            own_head: logs.own.get(&user).map_or(0, |own| own.len() as Seq),
-            position: Position(logs.position),
+            chats,
+            receipts,
+            own_head: rows.own_head(user)?,
+            position: Position(rows.position),
         }))
     }
 
@@ -237,24 +199,107 @@ impl ChatStore for Memory {
         since: Position,
         limit: usize,
     ) -> Result<Option<Vec<Arc<Event>>>> {
-        let logs = self.logs.lock();
+        let rows = self.rows.lock();
         let mut all = Vec::new();
         for chat in chats {
-            let Some(log) = logs.chats.get(&chat.id) else {
-                continue;
-            };
-            let told = log
-                .events
-                .iter()
-                .take(usize::try_from(chat.head).unwrap_or(0));
-            let new = told.filter(|(position, _)| *position > since.0);
-            all.extend(new.map(|(_, event)| Arc::clone(event)));
+            let told = (chat.id, 1)..(chat.id, chat.head + 1);
+            let new = rows.events.range(told).filter(|(_, row)| row.0 > since.0);
+            all.extend(new.map(|(_, (_, event))| Arc::clone(event)));
         }
         Ok((all.len() <= limit).then_some(all))
     }
 
     async fn position(&self) -> Result<Position> {
-        Ok(Position(self.logs.lock().position))
+        Ok(Position(self.rows.lock().position))
+    }
+
+    async fn mine(&self, user: UserId, chat: ChatId, messages: &[Seq]) -> Result<Mine> {
+        let rows = self.rows.lock();
+        let own = rows
+            .reactions
+            .iter()
+            .filter(|key| key.user == user && key.chat == chat && messages.contains(&key.message));
+        let reactions = own.map(|key| (key.message, key.emoji.clone())).collect();
+        let hidden = rows.hidden.range((user, chat, 0)..=(user, chat, Seq::MAX));
+        let hidden = hidden.map(|(_, _, message)| *message);
+        Ok(Mine {
+            reactions,
+            hidden: hidden.filter(|seq| messages.contains(seq)).collect(),
+        })
+    }
+
+    async fn reactions(
+        &self,
+        chat: ChatId,
+        message: Seq,
+        limit: usize,
+    ) -> Result<Vec<(String, UserId)>> {
+        let rows = self.rows.lock();
+        let to = rows
+            .reactions
+            .iter()
+            .filter(|key| key.chat == chat && key.message == message);
+        Ok(to
+            .take(limit)
+            .map(|key| (key.emoji.clone(), key.user))
+            .collect())
+    }
+
+    async fn members(
+        &self,
+        chat: ChatId,
+        after: UserId,
+        limit: usize,
+    ) -> Result<Vec<(UserId, Membership)>> {
+        let rows = self.rows.lock();
+        let from = (
+            Bound::Excluded((chat, after)),
+            Bound::Included((chat, UserId(i64::MAX))),
+        );
+        let members = rows.memberships.range(from).take(limit);
+        Ok(members.map(|((_, user), m)| (*user, m.clone())).collect())
+    }
+
+    async fn banned(&self, chat: ChatId, after: UserId, limit: usize) -> Result<Vec<UserId>> {
+        let rows = self.rows.lock();
+        let from = (
+            Bound::Excluded((chat, after)),
+            Bound::Included((chat, UserId(i64::MAX))),
+        );
+        let banned = rows.bans.range(from).take(limit);
+        Ok(banned.map(|(_, user)| *user).collect())
+    }
+
+    async fn invites(&self, chat: ChatId) -> Result<Vec<Invite>> {
+        self.rows.lock().invites_of(chat)
+    }
+
+    async fn invite(&self, code: &str) -> Result<Option<Invite>> {
+        self.rows.lock().invite(code)
+    }
+
+    async fn scheduled(&self, user: UserId) -> Result<Vec<Scheduled>> {
+        let rows = self.rows.lock();
+        let own = rows.scheduled.values().filter(|s| s.user == user);
+        Ok(own.cloned().collect())
+    }
+
+    async fn due(&self, now_ms: i64, limit: usize) -> Result<Due> {
+        let rows = self.rows.lock();
+        let expired = rows.expiries.iter().take_while(|(at, ..)| *at <= now_ms);
+        let mut due: Vec<_> = rows
+            .scheduled
+            .values()
+            .filter(|s| s.send_at_ms <= now_ms)
+            .collect();
+        due.sort_by_key(|scheduled| (scheduled.send_at_ms, scheduled.id));
+        Ok(Due {
+            expired: expired
+                .take(limit)
+                .map(|(_, chat, seq)| (*chat, *seq))
+                .collect(),
+            scheduled: due.iter().take(limit).map(|s| s.id).collect(),
+        })
     }
 }
 

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use tertulia_kit::error::Result;
 
 use super::cursor::Cursor;
-use super::model::{Chat, Epoch, Event, EventBody, Position, Seq, UserEvent};
+use super::decide;
+use super::model::{Chat, Epoch, Event, Position, Receipt, Seq, Standing, UserEvent};
 use super::newest_first;
 use super::ports::{ChatStore, Moved};
+use super::shown::{self, Shown};
 use crate::errors;
 use crate::ids::{ChatId, UserId};
 
@@ -18,6 +20,8 @@ use crate::ids::{ChatId, UserId};
 const DELTA_EVENTS_MAX: usize = 1_000;
 /// How many bytes of text are told one by one.
 const DELTA_TEXT_BYTES_MAX: usize = 2 << 20;
+/// How many members are read at once.
+const MEMBERS_AT_ONCE: usize = 500;
 /// How many chats a device gets that begins anew.
 const RESET_CHATS_MAX: usize = 50;
 
@@ -32,6 +36,8 @@ pub struct Missed {
     pub heads: Vec<(ChatId, Seq)>,
     /// How far it reaches in the user's own log.
     pub own_head: Seq,
+    /// The receipts of the small chats in which some have moved.
+    pub receipts: Vec<ChatReceipts>,
     /// It.
     pub answer: Answer,
 }
@@ -44,19 +50,19 @@ pub enum Answer {
         /// Of the user's own log, oldest first.
         own_events: Vec<Arc<UserEvent>>,
         /// Of chats; of one chat oldest first.
-        events: Vec<Arc<Event>>,
+        events: Vec<Shown>,
     },
     /// Too much to list: which chats moved, and how far.
     Changed {
-        /// Each with its head and last event.
-        chats: Vec<Chat>,
+        /// Each as the user sees it.
+        chats: Vec<Standing>,
     },
     /// The cursor can not be continued.
     Reset {
         /// Why.
         reason: ResetReason,
         /// The most recent chats.
-        chats: Vec<Chat>,
+        chats: Vec<Standing>,
         /// There are chats beyond these.
         more: bool,
         /// The history that begins here for the device.
@@ -75,6 +81,15 @@ pub enum ResetReason {
     UnknownCursor,
 }
 
+/// The receipts of a chat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatReceipts {
+    /// Which.
+    pub chat: ChatId,
+    /// Of each member.
+    pub receipts: Vec<Receipt>,
+}
+
 /// What a heartbeat tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beat {
@@ -86,30 +101,45 @@ pub struct Beat {
     pub position: Position,
     /// Covers everything up to these heads.
     pub cursor: Vec<u8>,
+    /// The receipts of the small chats in which some have moved.
+    pub receipts: Vec<ChatReceipts>,
 }
 
-pub async fn missed(store: &dyn ChatStore, user: UserId, cursor: &[u8]) -> Result<Missed> {
+/// What a user missed since a cursor; receipts are told of chats of up to `small_max` members.
+pub async fn missed(
+    store: &dyn ChatStore,
+    user: UserId,
+    cursor: &[u8],
+    small_max: u32,
+) -> Result<Missed> {
     if cursor.is_empty() {
-        return reset(store, user, ResetReason::First).await;
+        return reset(store, user, ResetReason::First, small_max).await;
     }
     let Some(cursor) = Cursor::decode(cursor).filter(|cursor| cursor.user == user) else {
-        return reset(store, user, ResetReason::UnknownCursor).await;
+        return reset(store, user, ResetReason::UnknownCursor, small_max).await;
     };
     if cursor.epoch != store.epoch() {
-        return reset(store, user, ResetReason::Epoch).await;
+        return reset(store, user, ResetReason::Epoch, small_max).await;
     }
     match store.moved_since(user, cursor.position).await? {
         Some(moved) if moved.own_head >= cursor.own_seq => {
-            moved_on(store, user, cursor, moved).await
+            moved_on(store, user, cursor, moved, small_max).await
         }
-        _ => reset(store, user, ResetReason::Epoch).await,
+        _ => reset(store, user, ResetReason::Epoch, small_max).await,
     }
 }
 
-pub async fn beat(store: &dyn ChatStore, user: UserId, since: Position) -> Result<Beat> {
+/// What moved for a user since a position.
+pub async fn beat(
+    store: &dyn ChatStore,
+    user: UserId,
+    since: Position,
+    small_max: u32,
+) -> Result<Beat> {
     let moved = store.moved_since(user, since).await?;
     let moved = moved.ok_or_else(|| errors::internal("a session is ahead of the store"))?;
     Ok(Beat {
+        receipts: all_receipts(store, &moved.receipts, small_max).await?,
         heads: heads(&moved.chats),
         own_head: moved.own_head,
         position: moved.position,
@@ -122,14 +152,19 @@ async fn moved_on(
     user: UserId,
     from: Cursor,
     moved: Moved,
+    small_max: u32,
 ) -> Result<Missed> {
     let (heads, position) = (heads(&moved.chats), moved.position);
+    let receipts = all_receipts(store, &moved.receipts, small_max).await?;
     let (own_head, answer) = match delta(store, user, from, &moved).await? {
         Some((own_events, events)) => {
             let own_head = own_events.last().map_or(from.own_seq, |event| event.seq);
             (own_head, Answer::Delta { own_events, events })
         }
-        None => (moved.own_head, Answer::Changed { chats: moved.chats }),
+        None => {
+            let chats = standings(store, user, &moved.chats).await?;
+            (moved.own_head, Answer::Changed { chats })
+        }
     };
     let cursor = cursor(store, user, position, own_head);
     Ok(Missed {
@@ -137,11 +172,12 @@ async fn moved_on(
         position,
         heads,
         own_head,
+        receipts,
         answer,
     })
 }
 
-type Delta = (Vec<Arc<UserEvent>>, Vec<Arc<Event>>);
+type Delta = (Vec<Arc<UserEvent>>, Vec<Shown>);
 
 /// All events since a cursor; none when they are too many.
 async fn delta(
@@ -167,22 +203,36 @@ async fn delta(
     let events = store
         .events_since(&moved.chats, from.position, room)
         .await?;
-    Ok(events
-        .filter(|events| text_bytes(events) <= DELTA_TEXT_BYTES_MAX)
-        .map(|e| (own_events, e)))
+    let Some(events) = events.filter(|events| text_bytes(events) <= DELTA_TEXT_BYTES_MAX) else {
+        return Ok(None);
+    };
+    let mut all = Vec::with_capacity(events.len());
+    for of_chat in events.chunk_by(|a, b| a.chat == b.chat) {
+        let chat = of_chat[0].chat;
+        all.extend(shown::events(store, user, chat, of_chat.to_vec()).await?);
+    }
+    Ok(Some((own_events, all)))
 }
 
-async fn reset(store: &dyn ChatStore, user: UserId, reason: ResetReason) -> Result<Missed> {
+async fn reset(
+    store: &dyn ChatStore,
+    user: UserId,
+    reason: ResetReason,
+    small_max: u32,
+) -> Result<Missed> {
     let now = store.position().await?;
     let moved = store.moved_since(user, now).await?;
     let moved = moved.ok_or_else(|| errors::internal("the position of the store went back"))?;
     let mut chats = store.chats_of(user).await?;
     let more = newest_first(&mut chats, RESET_CHATS_MAX);
+    let chats = standings(store, user, &chats).await?;
+    let small: Vec<ChatId> = chats.iter().map(|standing| standing.chat.id).collect();
     Ok(Missed {
         cursor: cursor(store, user, moved.position, moved.own_head),
         position: moved.position,
-        heads: heads(&chats),
+        heads: chats.iter().map(|s| (s.chat.id, s.chat.head)).collect(),
         own_head: moved.own_head,
+        receipts: all_receipts(store, &small, small_max).await?,
         answer: Answer::Reset {
             reason,
             chats,
@@ -190,6 +240,46 @@ async fn reset(store: &dyn ChatStore, user: UserId, reason: ResetReason) -> Resu
             epoch: store.epoch(),
         },
     })
+}
+
+async fn standings(store: &dyn ChatStore, user: UserId, chats: &[Chat]) -> Result<Vec<Standing>> {
+    let ids: Vec<ChatId> = chats.iter().map(|chat| chat.id).collect();
+    store.standings(user, &ids).await
+}
+
+/// How far a chat has reached each of its members.
+pub async fn receipts(store: &dyn ChatStore, chat: &Chat) -> Result<Vec<Receipt>> {
+    let (mut all, mut after) = (Vec::new(), UserId(i64::MIN));
+    loop {
+        let members = store.members(chat.id, after, MEMBERS_AT_ONCE).await?;
+        let is_last = members.len() < MEMBERS_AT_ONCE;
+        for (user, membership) in members {
+            all.push(decide::receipt(chat, user, &membership));
+            after = user;
+        }
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+/// The receipts of those chats that are small.
+async fn all_receipts(
+    store: &dyn ChatStore,
+    chats: &[ChatId],
+    small_max: u32,
+) -> Result<Vec<ChatReceipts>> {
+    let mut all = Vec::with_capacity(chats.len());
+    for chat in chats {
+        let chat = store.chat(*chat).await?;
+        let small = chat.filter(|chat| chat.is_small(small_max));
+        if let Some(chat) = small {
+            let receipts = receipts(store, &chat).await?;
+            let chat = chat.id;
+            all.push(ChatReceipts { chat, receipts });
+        }
+    }
+    Ok(all)
 }
 
 fn cursor(store: &dyn ChatStore, user: UserId, position: Position, own_seq: Seq) -> Vec<u8> {
@@ -207,8 +297,5 @@ fn heads(chats: &[Chat]) -> Vec<(ChatId, Seq)> {
 }
 
 fn text_bytes(events: &[Arc<Event>]) -> usize {
-    let bytes = |event: &Arc<Event>| match &event.body {
-        EventBody::Message(message) => message.text.len(),
-    };
-    events.iter().map(bytes).sum()
+    events.iter().map(|event| event.text_bytes()).sum()
 }

@@ -1,53 +1,83 @@
-//! What chats need: a store of logs, somebody to tell what was committed, and an answer to who exists.
+//! What chats need: a store of logs, somebody to tell what was committed and what is going on, and answers about
+//! people.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tertulia_kit::error::Result;
 
-use super::model::{
-    Chat, Epoch, Event, EventBody, Fact, Message, Pair, Position, SendKey, Seq, UserEvent,
-};
-use crate::ids::{ChatId, MessageId, UserId};
+use super::command::{Command, Done};
+use super::model::*;
+use crate::ids::{ChatId, ScheduledId, UserId};
 
 /// For how long at least a [`SendKey`] is remembered.
 pub const SEND_KEYS_KEPT_MS: i64 = 7 * 24 * 3_600 * 1_000;
 
-/// Keeps the logs of chats and of users. The log is the truth: whatever else is told live is a hint.
+/// Keeps the logs of chats and of users, and what belongs to them. The log is the truth: whatever else is told
+/// live is a hint.
 ///
-/// Every method fails with `STORE_UNAVAILABLE` when the engine does, and `append` and `open_direct` with
-/// `OVERLOADED` when too many writers wait; after `OVERLOADED` nothing was written. After any other failure
-/// of a write the outcome is unknown, and the same call again is the way to learn it.
+/// Every method fails with `STORE_UNAVAILABLE` when the engine does, and `write` with `OVERLOADED` when too many
+/// writers wait; after `OVERLOADED`, and after a refusal of [`decide`](super::decide::decide), nothing was
+/// written. After any other failure of a write the outcome is unknown, and the same command again is the way
+/// to learn it.
+///
+/// A read begins after everything that was committed before it was called, and sees commits whole.
 #[async_trait]
 pub trait ChatStore: Send + Sync + 'static {
     /// The history that this store holds; the same for its whole life.
     fn epoch(&self) -> Epoch;
 
-    /// Opens the direct chat of a pair: the one that is there, or else a new one with id `id` made at
-    /// `at_ms`. Two calls at once for one pair give one chat. A new chat and a [`UserEventBody::ChatJoined`]
-    /// in the log of each member are one commit.
-    ///
-    /// [`UserEventBody::ChatJoined`]: super::model::UserEventBody::ChatJoined
-    async fn open_direct(&self, pair: Pair, id: ChatId, at_ms: i64) -> Result<Chat>;
+    /// Decides a command by [`decide`](super::decide::decide) and commits what it comes to, as one and in
+    /// an order with all others: each sees what those before it have written. When this returns, it is on
+    /// disk. Commands about one chat that are called one after the other are committed in that order.
+    async fn write(&self, command: Command) -> Result<Done>;
 
     /// The chat, if there is one.
     async fn chat(&self, id: ChatId) -> Result<Option<Chat>>;
 
-    /// Appends a message to a chat that exists and gives it the chat's next seq. When this returns, the
-    /// event is on disk. Appends of one chat that are called one after the other are numbered in that order.
-    ///
-    /// A [`SendKey`] that the sender used in the last seven days gives [`Appended::Repeat`] when chat and
-    /// text are the same and [`Appended::Conflict`] when not; in both cases nothing is written. The key is
-    /// remembered in the same commit as the event. An unknown chat gives [`Appended::NoChat`].
-    async fn append(&self, new: NewMessage) -> Result<Appended>;
+    /// What kind the chat is and as what a user is in it; none when there is no such chat or the user is not
+    /// in it. Asked at every call about a chat, so it is cheap.
+    async fn role(&self, chat: ChatId, user: UserId) -> Result<Option<(ChatKind, Role)>>;
+
+    /// The chats of these that the user is in, as the user sees them, in the order given.
+    async fn standings(&self, user: UserId, chats: &[ChatId]) -> Result<Vec<Standing>>;
+
+    /// Who should hear of something in the chat now; none when there is no such chat.
+    async fn audience(&self, chat: ChatId) -> Result<Option<Audience>>;
 
     /// Events of a chat after a seq, oldest first, without holes, at most `limit`; with the chat's head,
-    /// which is at or above the last one. An unknown chat has an empty log.
+    /// which is at or above the last one. The messages hold every change up to the head. An unknown chat
+    /// has an empty log.
     async fn events_after(&self, chat: ChatId, after: Seq, limit: usize) -> Result<Page<Event>>;
 
     /// Events of a chat before a seq (0: from the end), the nearest `limit` of them, oldest first, without
     /// holes.
     async fn events_before(&self, chat: ChatId, before: Seq, limit: usize) -> Result<Page<Event>>;
+
+    /// The events of a chat with these seqs that there are, in the order of the log.
+    async fn events_at(&self, chat: ChatId, seqs: &[Seq]) -> Result<Page<Event>>;
+
+    /// The messages with a seq in `part` that were changed after `after`: by their latest change, and those
+    /// that one event changed by their seq. At least one, if there are any, and at most `limit`; but what one
+    /// event changed is never divided, so that there may be up to 99 more (a deletion names 100 messages).
+    /// Costs what was changed, however long the log is. An unknown chat has no changes.
+    async fn changes(
+        &self,
+        chat: ChatId,
+        part: RangeInclusive<Seq>,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Changes>;
+
+    /// The messages of a thread after a seq, oldest first, at most `limit`.
+    async fn thread(
+        &self,
+        chat: ChatId,
+        thread: Seq,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Page<Event>>;
 
     /// Events of a user's own log after a seq, oldest first, without holes, at most `limit`.
     async fn user_events_after(
@@ -57,13 +87,14 @@ pub trait ChatStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Page<UserEvent>>;
 
-    /// All chats of a user, in no order.
+    /// All chats that a user is in, in no order.
     async fn chats_of(&self, user: UserId) -> Result<Vec<Chat>>;
 
-    /// The chats of a user that moved after `since` (were opened or got an event), in no order, the head of
-    /// the user's own log, and the position that all of it is true for. Everything committed after `since`
-    /// and up to that position is covered; what was committed later still may be in it or not. A position
-    /// from the future of this store (it lost its tail, or the position was forged) gives `None`.
+    /// The user's chats in which something was committed after `since`, in no order; those of them in which
+    /// receipts have moved are named beside them. What is true of the answer is true for its position:
+    /// everything that was committed up to that position is covered; what was committed later still may be
+    /// in it or not. A position from the future of this store (it lost its tail, or the position was forged)
+    /// gives `None`.
     async fn moved_since(&self, user: UserId, since: Position) -> Result<Option<Moved>>;
 
     /// The events of these chats that were committed after `since`, each chat's up to the head that it has
@@ -78,71 +109,41 @@ pub trait ChatStore: Send + Sync + 'static {
 
     /// The position now. It never goes back.
     async fn position(&self) -> Result<Position>;
-}
 
-/// A message to be appended.
-#[derive(Debug, Clone)]
-pub struct NewMessage {
-    /// The chat.
-    pub chat: ChatId,
-    /// Who sends.
-    pub sender: UserId,
-    /// The id that the message gets when it is new.
-    pub id: MessageId,
-    /// Which sending it is.
-    pub key: SendKey,
-    /// What is said.
-    pub text: String,
-    /// When, in milliseconds since 1970.
-    pub at_ms: i64,
-}
+    /// Which of these messages the user has reacted to or deleted for themselves.
+    async fn mine(&self, user: UserId, chat: ChatId, messages: &[Seq]) -> Result<Mine>;
 
-impl NewMessage {
-    /// The message that it becomes.
-    pub fn into_message(self) -> Message {
-        Message {
-            id: self.id,
-            text: self.text,
-            key: self.key,
-        }
-    }
+    /// Who gave which reaction to a message, by emoji and then by user, at most `limit`.
+    async fn reactions(
+        &self,
+        chat: ChatId,
+        message: Seq,
+        limit: usize,
+    ) -> Result<Vec<(String, UserId)>>;
 
-    /// What it gets when its key was used before, for `event`.
-    pub fn repeats(&self, event: &Event) -> Appended {
-        let EventBody::Message(message) = &event.body;
-        if event.chat != self.chat || message.text != self.text {
-            return Appended::Conflict;
-        }
-        Appended::Repeat(Receipt {
-            seq: event.seq,
-            id: message.id,
-            at_ms: event.at_ms,
-        })
-    }
-}
+    /// The members of a chat with an id above `after`, by id, at most `limit`.
+    async fn members(
+        &self,
+        chat: ChatId,
+        after: UserId,
+        limit: usize,
+    ) -> Result<Vec<(UserId, Membership)>>;
 
-/// What became of an append.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Appended {
-    /// It is written.
-    New(Receipt),
-    /// It was written before; this is what was answered then.
-    Repeat(Receipt),
-    /// The key was used for something else.
-    Conflict,
-    /// There is no such chat.
-    NoChat,
-}
+    /// Who is kept out of a chat with an id above `after`, by id, at most `limit`.
+    async fn banned(&self, chat: ChatId, after: UserId, limit: usize) -> Result<Vec<UserId>>;
 
-/// Where a message is in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt {
-    /// Its number in the chat.
-    pub seq: Seq,
-    /// Its id.
-    pub id: MessageId,
-    /// When it was taken, in milliseconds since 1970.
-    pub at_ms: i64,
+    /// All invites of a chat, in no order.
+    async fn invites(&self, chat: ChatId) -> Result<Vec<Invite>>;
+
+    /// An invite, open or not.
+    async fn invite(&self, code: &str) -> Result<Option<Invite>>;
+
+    /// The messages that a user has scheduled, in no order.
+    async fn scheduled(&self, user: UserId) -> Result<Vec<Scheduled>>;
+
+    /// What has come due at `now_ms`: messages to be deleted and messages to be sent, those that have waited
+    /// longest first, at most `limit` of each.
+    async fn due(&self, now_ms: i64, limit: usize) -> Result<Due>;
 }
 
 /// A part of a log.
@@ -164,15 +165,47 @@ impl<T> Default for Page<T> {
     }
 }
 
+/// Changed messages.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// As they are now.
+    pub events: Vec<Arc<Event>>,
+    /// All changes of the part up to here are in the answer: the latest change of its last message, or the
+    /// chat's head when there are no more.
+    pub through: Seq,
+    /// There are changes after that which were known when the answer was made.
+    pub more: bool,
+}
+
 /// What moved for a user.
 #[derive(Debug, Clone)]
 pub struct Moved {
-    /// The chats.
+    /// The chats in which there are new events.
     pub chats: Vec<Chat>,
+    /// The small chats in which receipts have moved.
+    pub receipts: Vec<ChatId>,
     /// Where the user's own log ends.
     pub own_head: Seq,
     /// What this is true for.
     pub position: Position,
+}
+
+/// What some messages are to one user.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mine {
+    /// The user's reactions, by message and then by emoji.
+    pub reactions: Vec<(Seq, String)>,
+    /// Those that the user has deleted for themselves, in the order of the log.
+    pub hidden: Vec<Seq>,
+}
+
+/// What has come due.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Due {
+    /// Messages to be deleted.
+    pub expired: Vec<(ChatId, Seq)>,
+    /// Messages to be sent.
+    pub scheduled: Vec<ScheduledId>,
 }
 
 /// Hears what was committed, from the store: after the commit and in the order of the commits. Whether the
@@ -183,9 +216,18 @@ pub trait Committed: Send + Sync + 'static {
     fn committed(&self, facts: Vec<Fact>);
 }
 
-/// Answers who exists.
+/// Hears what is going on and is not kept. May drop it.
+pub trait Signals: Send + Sync + 'static {
+    /// Somebody is typing in a chat.
+    fn typing(&self, chat: ChatId, user: UserId, audience: &Audience);
+}
+
+/// Answers about people.
 #[async_trait]
 pub trait People: Send + Sync + 'static {
-    /// Whether there is such a user.
-    async fn exists(&self, user: UserId) -> Result<bool>;
+    /// Those of `users` that exist, each once, in the order given.
+    async fn existing(&self, users: &[UserId]) -> Result<Vec<UserId>>;
+
+    /// Whether a user lets others know what they have seen.
+    async fn shares_seen(&self, user: UserId) -> Result<bool>;
 }

@@ -55,6 +55,7 @@ impl AccountStore for Memory {
             name: new.name,
             display_name: new.shown.display_name,
             about: String::new(),
+            shares_seen: true,
         };
         let search_words = new.shown.search_words;
         kept.users.insert(

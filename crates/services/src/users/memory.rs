@@ -31,6 +31,9 @@ impl ProfileStore for Memory {
         if let Some(about) = update.about {
             kept.user.about = about;
         }
+        if let Some(shares_seen) = update.shares_seen {
+            kept.user.shares_seen = shares_seen;
+        }
         Ok(Some(kept.user.clone()))
     }
 

@@ -13,6 +13,8 @@ pub struct User {
     pub display_name: String,
     /// A few words about the user.
     pub about: String,
+    /// Others may know what the user has seen. Only the user is told.
+    pub shares_seen: bool,
 }
 
 /// What to change of a profile; what is not set stays as it is.
@@ -22,6 +24,8 @@ pub struct ProfileChange {
     pub display_name: Option<String>,
     /// A few words; empty clears them.
     pub about: Option<String>,
+    /// Whether others may know what the user has seen, from now on.
+    pub shares_seen: Option<bool>,
 }
 
 /// The people that a search found.

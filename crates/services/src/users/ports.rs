@@ -38,6 +38,8 @@ pub struct Update {
     pub shown: Option<Shown>,
     /// The words about the user from now on, when they change.
     pub about: Option<String>,
+    /// Whether others may know what the user has seen, when that changes.
+    pub shares_seen: Option<bool>,
     /// When, in milliseconds since 1970.
     pub at_ms: i64,
 }

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use super::model::User;
 use super::ports::*;
 use super::rules;
 use crate::identity::ports::AccountStore;
@@ -88,6 +89,7 @@ pub async fn only_what_is_set_changes(store: Arc<impl Store>) {
         user: UserId(1),
         shown: None,
         about: Some("hi".into()),
+        shares_seen: None,
         at_ms: 5,
     };
     let user = store.update(about).await.unwrap().unwrap();
@@ -100,10 +102,25 @@ pub async fn only_what_is_set_changes(store: Arc<impl Store>) {
         user: UserId(1),
         shown: Some(shown),
         about: None,
+        shares_seen: None,
         at_ms: 5,
     };
     let user = store.update(shown).await.unwrap().unwrap();
     assert_eq!((&*user.display_name, &*user.about), ("Anita", "hi"));
+    assert!(user.shares_seen, "everybody does until they choose");
+    let keeps_it = Update {
+        user: UserId(1),
+        shown: None,
+        about: None,
+        shares_seen: Some(false),
+        at_ms: 5,
+    };
+    let changed = store.update(keeps_it).await.unwrap().unwrap();
+    let user = User {
+        shares_seen: false,
+        ..user
+    };
+    assert_eq!(changed, user);
     assert_eq!(store.by_ids(&[UserId(1)]).await.unwrap(), [user]);
     assert_eq!(
         store.by_ids(&[UserId(2)]).await.unwrap()[0].display_name,
@@ -116,6 +133,7 @@ pub async fn an_unknown_user_is_not_changed(store: Arc<impl Store>) {
         user: UserId(9),
         shown: None,
         about: Some("hi".into()),
+        shares_seen: None,
         at_ms: 5,
     };
     assert_eq!(store.update(update).await.unwrap(), None);
@@ -146,6 +164,7 @@ pub async fn a_new_display_name_is_found_and_the_old_one_is_not(store: Arc<impl 
         user: UserId(1),
         shown: Some(shown),
         about: None,
+        shares_seen: None,
         at_ms: 5,
     };
     store.update(update).await.unwrap().unwrap();

@@ -36,6 +36,7 @@ async fn a_profile_is_changed_by_its_owner() {
     let change = ProfileChange {
         display_name: Some("  Ana B. ".into()),
         about: None,
+        shares_seen: None,
     };
     let changed = users.update(&caller(1), change).await.unwrap();
     assert_eq!(changed.display_name, "Ana B.");
@@ -48,10 +49,12 @@ async fn a_change_that_breaks_a_rule_changes_nothing() {
     let change = ProfileChange {
         display_name: Some("a\u{202e}".into()),
         about: Some("x".into()),
+        shares_seen: Some(false),
     };
     let failure = users.update(&caller(1), change).await.unwrap_err();
     assert_eq!(failure.reason(), "INVALID_REQUEST");
-    assert_eq!(users.me(&caller(1)).await.unwrap().about, "");
+    let me = users.me(&caller(1)).await.unwrap();
+    assert_eq!((&*me.about, me.shares_seen), ("", true));
 }
 
 #[tokio::test]
@@ -107,6 +110,8 @@ async fn many_ids_are_answered_once_each() {
     let users = users(&people).await;
     let twice: Vec<UserId> = (1..=300).chain(1..=300).map(UserId).collect();
     assert_eq!(users.by_ids(&twice).await.unwrap().len(), 250);
-    assert!(users.exists(UserId(250)).await.unwrap());
-    assert!(!users.exists(UserId(251)).await.unwrap());
+    let there = users
+        .existing(&[UserId(251), UserId(250), UserId(250)])
+        .await;
+    assert_eq!(there.unwrap(), [UserId(250)]);
 }

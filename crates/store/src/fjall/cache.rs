@@ -79,6 +79,18 @@ impl<K: Copy + Eq + Hash, V: Clone + Weight> Cache<K, V> {
         Ok(Some(row))
     }
 
+    /// The row, if it is here.
+    pub fn get(&self, key: K) -> Option<V> {
+        self.shard(&key).lock().rows.get(&key).cloned()
+    }
+
+    /// Forgets a row that was made of what a commit has changed.
+    pub fn forget(&self, key: K) {
+        let mut part = self.shard(&key).lock();
+        part.written += 1;
+        part.rows.remove(&key);
+    }
+
     /// Takes in what was committed.
     pub fn put(&self, key: K, row: V) {
         let mut part = self.shard(&key).lock();

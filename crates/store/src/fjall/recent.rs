@@ -1,5 +1,9 @@
 //! Which chats of whom moved lately. Most devices ask again after seconds, and most did not miss a thing:
 //! they get their answer here, without a look at each of their chats.
+//!
+//! A move of a direct chat is remembered for each of the two, who may have hundreds of such chats. A move of
+//! any other is remembered once for the chat, however many members it has; who asks says in which of those
+//! they are.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,10 +14,18 @@ pub struct Recent {
     /// Moves at or below this position may be forgotten.
     floor: u64,
     moves_max: usize,
-    /// Who moved in which commit, oldest first.
-    order: VecDeque<(u64, UserId)>,
-    /// The chats of each of them, by the commit, oldest first.
-    moved: HashMap<UserId, VecDeque<(u64, ChatId)>>,
+    /// What moved in which commit, oldest first.
+    order: VecDeque<(u64, Of)>,
+    /// The direct chats of users, by the commit, oldest first.
+    users: HashMap<UserId, VecDeque<(u64, ChatId)>>,
+    /// The commit that moved a chat that is not direct.
+    chats: HashMap<ChatId, u64>,
+}
+
+/// Where a move is remembered.
+enum Of {
+    User(UserId),
+    Chat(ChatId),
 }
 
 impl Recent {
@@ -23,57 +35,79 @@ impl Recent {
             floor: position,
             moves_max,
             order: VecDeque::new(),
-            moved: HashMap::new(),
+            users: HashMap::new(),
+            chats: HashMap::new(),
         }
     }
 
-    /// Takes in a commit, which is not older than the ones before.
-    pub fn push(&mut self, position: u64, chat: ChatId, members: [UserId; 2]) {
-        for user in members {
-            self.order.push_back((position, user));
-            let moves = self.moved.entry(user).or_default();
+    /// Takes in that a direct chat moved in a commit, which is not older than the ones before.
+    pub fn push_direct(&mut self, position: u64, chat: ChatId, pair: [UserId; 2]) {
+        for user in pair {
+            self.order.push_back((position, Of::User(user)));
+            let moves = self.users.entry(user).or_default();
             match moves.back_mut() {
                 Some(last) if last.1 == chat => last.0 = position,
                 _ => moves.push_back((position, chat)),
             }
         }
+        self.forget_old();
+    }
+
+    /// Takes in that a chat of another kind moved in a commit, which is not older than the ones before.
+    pub fn push(&mut self, position: u64, chat: ChatId) {
+        self.order.push_back((position, Of::Chat(chat)));
+        self.chats.insert(chat, position);
+        self.forget_old();
+    }
+
+    /// The chats of a user that moved after a position, where `others` are those that are not direct; none
+    /// when that is too long ago to know.
+    pub fn since(&self, user: UserId, since: u64, others: &[ChatId]) -> Option<Vec<ChatId>> {
+        if since < self.floor {
+            return None;
+        }
+        let mut chats = Vec::new();
+        if let Some(moves) = self.users.get(&user) {
+            let news = moves
+                .iter()
+                .rev()
+                .take_while(|(position, _)| *position > since);
+            chats.extend(news.map(|(_, chat)| *chat));
+            chats.sort_unstable();
+            chats.dedup();
+        }
+        let moved = |chat: &&ChatId| self.chats.get(chat).is_some_and(|at| *at > since);
+        chats.extend(others.iter().filter(moved));
+        Some(chats)
+    }
+
+    fn forget_old(&mut self) {
         while self.order.len() > self.moves_max {
             self.forget_oldest();
         }
     }
 
-    /// The chats of a user that moved after a position; none when that is too long ago to know.
-    pub fn since(&self, user: UserId, since: u64) -> Option<Vec<ChatId>> {
-        if since < self.floor {
-            return None;
-        }
-        let Some(moves) = self.moved.get(&user) else {
-            return Some(Vec::new());
-        };
-        let news = moves
-            .iter()
-            .rev()
-            .take_while(|(position, _)| *position > since);
-        let mut chats: Vec<ChatId> = news.map(|(_, chat)| *chat).collect();
-        chats.sort_unstable();
-        chats.dedup();
-        Some(chats)
-    }
-
     fn forget_oldest(&mut self) {
-        let Some((position, user)) = self.order.pop_front() else {
+        let Some((position, of)) = self.order.pop_front() else {
             return;
         };
         self.floor = self.floor.max(position);
-        if let Some(moves) = self.moved.get_mut(&user) {
-            while moves
-                .front()
-                .is_some_and(|(moved_at, _)| *moved_at <= position)
-            {
-                moves.pop_front();
+        match of {
+            Of::Chat(chat) => {
+                if self.chats.get(&chat).is_some_and(|at| *at <= position) {
+                    self.chats.remove(&chat);
+                }
             }
-            if moves.is_empty() {
-                self.moved.remove(&user);
+            Of::User(user) => {
+                let Some(moves) = self.users.get_mut(&user) else {
+                    return;
+                };
+                while moves.front().is_some_and(|(at, _)| *at <= position) {
+                    moves.pop_front();
+                }
+                if moves.is_empty() {
+                    self.users.remove(&user);
+                }
             }
         }
     }
@@ -92,32 +126,43 @@ mod tests {
         println!("seed {seed}");
         let mut random = StdRng::seed_from_u64(seed);
         let mut recent = Recent::after(10, 60);
-        let mut all = Vec::new();
+        // All moves, each with those whom it concerns; users 0 to 3 are in the group 1, 2 to 5 in 2.
+        let mut all: Vec<(u64, ChatId, Vec<i64>)> = Vec::new();
+        let groups = [(ChatId(1), 0..4), (ChatId(2), 2..6)];
         let mut position = 10;
-        for _ in 0..2_000 {
+        for _ in 0..4_000 {
             position += random.random_range(0..2);
-            let (a, b) = (random.random_range(0..8), random.random_range(8..12));
-            let chat = ChatId(a * 100 + b);
-            recent.push(position, chat, [UserId(a), UserId(b)]);
-            all.push((position, chat, [UserId(a), UserId(b)]));
+            if random.random_bool(0.3) {
+                let (chat, members) = groups[random.random_range(0..2)].clone();
+                recent.push(position, chat);
+                all.push((position, chat, members.collect()));
+            } else {
+                let (a, b) = (random.random_range(0..8), random.random_range(8..12));
+                let chat = ChatId(a * 100 + b + 1_000);
+                recent.push_direct(position, chat, [UserId(a), UserId(b)]);
+                all.push((position, chat, vec![a, b]));
+            }
 
-            let user = UserId(random.random_range(0..13));
+            let user = random.random_range(0..13);
+            let of_user = groups.iter().filter(|(_, members)| members.contains(&user));
+            let others: Vec<ChatId> = of_user.map(|(chat, _)| *chat).collect();
             let since = random.random_range(position.saturating_sub(60).max(10)..=position);
-            if let Some(chats) = recent.since(user, since) {
+            if let Some(mut chats) = recent.since(UserId(user), since, &others) {
                 let moves = all
                     .iter()
                     .filter(|(p, _, members)| *p > since && members.contains(&user));
                 let mut expected: Vec<ChatId> = moves.map(|(_, chat, _)| *chat).collect();
                 expected.sort_unstable();
                 expected.dedup();
+                chats.sort_unstable();
                 assert_eq!(chats, expected);
             } else {
                 assert!(all.len() > 20, "it forgets too early");
             }
             assert!(recent.order.len() <= 60);
         }
-        assert!(recent.since(UserId(1), 9).is_none());
-        assert!(recent.since(UserId(1), position).is_some());
+        assert!(recent.since(UserId(1), 9, &[]).is_none());
+        assert!(recent.since(UserId(1), position, &[]).is_some());
     }
 
     #[test]
@@ -125,9 +170,22 @@ mod tests {
         let mut recent = Recent::after(0, 100);
         for position in 1..10_000 {
             let user = UserId(position as i64);
-            recent.push(position, ChatId(1), [user, UserId(-1)]);
+            recent.push_direct(position, ChatId(1), [user, UserId(-1)]);
+            recent.push(position, ChatId(position as i64));
         }
-        assert!(recent.moved.len() <= 101);
-        assert!(recent.moved[&UserId(-1)].len() <= 100);
+        assert!(recent.users.len() <= 101);
+        assert!(recent.users[&UserId(-1)].len() <= 100);
+        assert!(recent.chats.len() <= 100);
+    }
+
+    #[test]
+    fn a_large_group_costs_one_move_however_many_are_in_it() {
+        let mut recent = Recent::after(0, 100);
+        recent.push_direct(1, ChatId(1), [UserId(1), UserId(2)]);
+        for position in 2..100 {
+            recent.push(position, ChatId(2));
+        }
+        let chats = recent.since(UserId(1), 0, &[ChatId(2)]);
+        assert_eq!(chats, Some(vec![ChatId(1), ChatId(2)]));
     }
 }

@@ -4,20 +4,21 @@
 use std::collections::BTreeMap;
 
 use ::fjall::{Database, Keyspace};
+use parking_lot::RwLock;
 use tertulia_kit::error::Result;
-use tertulia_services::chats::{SEND_KEYS_KEPT_MS, Seq};
-use tertulia_services::ids::ChatId;
+use tertulia_services::chats::SEND_KEYS_KEPT_MS;
+use tertulia_services::chats::decide::Used;
 
 use super::codec::{self, SendHash};
 use super::disk::{corrupt, table_options, unavailable};
 
 const PREFIX: &str = "send_keys_";
 
-/// The tables; the writer's own.
+/// The tables.
 pub struct SendKeys {
     db: Database,
-    /// By week, oldest first.
-    weeks: BTreeMap<i64, Keyspace>,
+    /// Guards which tables there are: by week, oldest first. Only the writer makes and drops some.
+    weeks: RwLock<BTreeMap<i64, Keyspace>>,
 }
 
 impl SendKeys {
@@ -34,22 +35,23 @@ impl SendKeys {
         }
         Ok(SendKeys {
             db: db.clone(),
-            weeks,
+            weeks: RwLock::new(weeks),
         })
     }
 
     /// The table for what is sent now. Makes it when the week is new, and drops those that nobody may ask
     /// for any more. When the clock is behind the newest table, that one is taken: keys do not age backwards.
-    pub fn current(&mut self, now_ms: i64) -> Result<Keyspace> {
+    pub fn current(&self, now_ms: i64) -> Result<Keyspace> {
         let week = now_ms.div_euclid(SEND_KEYS_KEPT_MS);
-        if let Some((newest, table)) = self.weeks.last_key_value()
+        if let Some((newest, table)) = self.weeks.read().last_key_value()
             && *newest >= week
         {
             return Ok(table.clone());
         }
         let new = table(&self.db, week)?;
-        self.weeks.insert(week, new.clone());
-        while let Some(oldest) = self.weeks.first_entry()
+        let mut weeks = self.weeks.write();
+        weeks.insert(week, new.clone());
+        while let Some(oldest) = weeks.first_entry()
             && *oldest.key() < week - 1
         {
             self.db
@@ -60,11 +62,16 @@ impl SendKeys {
         Ok(new)
     }
 
-    /// Where the message is that a key was used for.
-    pub fn find(&self, hash: &SendHash) -> Result<Option<(ChatId, Seq)>> {
-        for table in self.weeks.values().rev() {
+    /// All tables, oldest first.
+    pub fn tables(&self) -> Vec<Keyspace> {
+        self.weeks.read().values().cloned().collect()
+    }
+
+    /// What a key was used for.
+    pub fn find(&self, hash: &SendHash) -> Result<Option<Used>> {
+        for table in self.weeks.read().values().rev() {
             if let Some(bytes) = table.get(hash).map_err(unavailable)? {
-                return codec::read_place(&bytes).map(Some).map_err(corrupt);
+                return codec::read_used(&bytes).map(Some).map_err(corrupt);
             }
         }
         Ok(None)

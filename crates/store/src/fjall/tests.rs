@@ -1,13 +1,19 @@
 //! What only this adapter promises, and what needs a look inside. Its word as a port is proved by the suite,
 //! in `tests/fjall.rs`.
 
+mod verify;
+
 use std::sync::mpsc;
 
 use tempfile::TempDir;
 use tertulia_kit::clock::ManualClock;
-use tertulia_services::chats::{Receipt, SendKey};
-use tertulia_services::ids::MessageId;
+use tertulia_services::chats::{
+    Act, Audience, ChatKind, ChatStore as _, Limits, Mentions, Moved, NewChat, NewMessage, Pair,
+    Scheduled, SendKey, Sent,
+};
+use tertulia_services::ids::{ChatId, MessageId, ScheduledId, UserId};
 
+use super::recent::Recent;
 use super::*;
 
 const BEGIN_MS: i64 = 1_780_000_000_000;
@@ -38,18 +44,46 @@ impl Bench {
 
     async fn chat(&self, other: i64) -> ChatId {
         let pair = Pair::new(UserId(1), UserId(other)).unwrap();
-        self.log
-            .open_direct(pair, ChatId(other), BEGIN_MS)
+        let id = ChatId(other);
+        match self
+            .log
+            .write(command(0, Act::OpenDirect { pair, id }))
             .await
-            .unwrap()
-            .id
-    }
-
-    async fn say(&self, chat: ChatId, n: i64) -> Result<Receipt> {
-        match self.log.append(message(chat, n)).await? {
-            Appended::New(receipt) => Ok(receipt),
+        {
+            Ok(Done::Chat(standing)) => standing.chat.id,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// A chat of the user 1 with these.
+    async fn group(&self, id: i64, kind: ChatKind, members: &[i64]) -> ChatId {
+        let new = NewChat {
+            id: ChatId(id),
+            kind,
+            title: "some".into(),
+            topic: String::new(),
+            avatar: String::new(),
+            members: members.iter().copied().map(UserId).collect(),
+            key: key(-id),
+        };
+        self.log.write(command(0, Act::Create(new))).await.unwrap();
+        ChatId(id)
+    }
+
+    async fn say(&self, chat: ChatId, n: i64) -> Result<Sent> {
+        match self.log.write(message(chat, n)).await? {
+            Done::Sent(sent) if !sent.repeat => Ok(sent),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn head(&self, chat: ChatId) -> i64 {
+        self.log.chat(chat).await.unwrap().unwrap().head
+    }
+
+    async fn count(&self, chat: ChatId) -> usize {
+        let page = self.log.events_after(chat, 0, 1_000).await.unwrap();
+        page.events.len()
     }
 
     /// Stops the writer at its next commits; what comes back lets one commit go on for each thing sent,
@@ -66,17 +100,36 @@ impl Bench {
     }
 }
 
-fn message(chat: ChatId, n: i64) -> NewMessage {
-    NewMessage {
-        chat,
-        sender: UserId(1),
-        id: MessageId(n),
-        key: SendKey {
-            device: "d".into(),
-            client_message_id: n.to_string(),
-        },
-        text: format!("text {n}"),
+fn command(n: i64, act: Act) -> Command {
+    Command {
+        actor: UserId(1),
         at_ms: BEGIN_MS + n,
+        act,
+        limits: Limits::default(),
+    }
+}
+
+fn message(chat: ChatId, n: i64) -> Command {
+    message_of(chat, n, format!("text {n}"))
+}
+
+fn message_of(chat: ChatId, n: i64, text: String) -> Command {
+    let message = NewMessage {
+        chat,
+        id: MessageId(n),
+        key: key(n),
+        text,
+        reply_to: None,
+        thread: None,
+        mentions: Mentions::default(),
+    };
+    command(n, Act::Send(message))
+}
+
+fn key(n: i64) -> SendKey {
+    SendKey {
+        device: "d".into(),
+        client_message_id: n.to_string(),
     }
 }
 
@@ -95,11 +148,12 @@ async fn after_a_failed_commit_nothing_of_it_is_there_and_the_next_one_goes_on()
     bench.log.shared.faults.set(|| true);
     assert_eq!(reason(bench.say(chat, 2).await), "STORE_UNAVAILABLE");
     let pair = Pair::new(UserId(1), UserId(3)).unwrap();
-    let opened = bench.log.open_direct(pair, ChatId(3), BEGIN_MS).await;
-    assert_eq!(reason(opened), "STORE_UNAVAILABLE");
+    let id = ChatId(3);
+    let opened = bench.log.write(command(0, Act::OpenDirect { pair, id }));
+    assert_eq!(reason(opened.await), "STORE_UNAVAILABLE");
     assert_eq!(reason(bench.log.health()), "STORE_UNAVAILABLE");
     // Reading goes on, and sees nothing of it.
-    assert_eq!(bench.log.chat(chat).await.unwrap().unwrap().head, 1);
+    assert_eq!(bench.head(chat).await, 1);
     assert_eq!(bench.log.chat(ChatId(3)).await.unwrap(), None);
     assert_eq!(bench.log.position().await.unwrap(), position);
 
@@ -138,7 +192,7 @@ async fn whoever_shares_a_failed_commit_is_told_so() {
     let others = async {
         at.recv().await.unwrap();
         // While the first commit is held, these come together, a repeat among them.
-        let sends = [1, 2, 2].map(|n| bench.log.append(message(chat, n)));
+        let sends = [1, 2, 2].map(|n| bench.log.write(message(chat, n)));
         let letting_go = async { drop(go) };
         futures::future::join(futures::future::join_all(sends), letting_go)
             .await
@@ -151,16 +205,7 @@ async fn whoever_shares_a_failed_commit_is_told_so() {
             .into_iter()
             .all(|other| reason(other) == "STORE_UNAVAILABLE")
     );
-    assert_eq!(
-        bench
-            .log
-            .events_after(chat, 0, 10)
-            .await
-            .unwrap()
-            .events
-            .len(),
-        1
-    );
+    assert_eq!(bench.count(chat).await, 1);
 }
 
 #[tokio::test]
@@ -177,7 +222,7 @@ async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
     let rest = async {
         at.recv().await.unwrap();
         // Polled in order: three wait, the fourth does not.
-        let sends = (1..=4).map(|n| bench.log.append(message(chat, n)));
+        let sends = (1..=4).map(|n| bench.log.write(message(chat, n)));
         let letting_go = async { drop(go) };
         futures::future::join(futures::future::join_all(sends), letting_go)
             .await
@@ -191,18 +236,9 @@ async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
     assert!((50..=200).contains(&wait), "{wait}");
     assert!(
         rest.into_iter()
-            .all(|sent| matches!(sent, Ok(Appended::New(_))))
+            .all(|sent| matches!(sent, Ok(Done::Sent(_))))
     );
-    assert_eq!(
-        bench
-            .log
-            .events_after(chat, 0, 10)
-            .await
-            .unwrap()
-            .events
-            .len(),
-        4
-    );
+    assert_eq!(bench.count(chat).await, 4);
     assert_eq!(bench.log.shared.queued_bytes.load(Ordering::Relaxed), 0);
 }
 
@@ -214,11 +250,8 @@ async fn too_many_waiting_bytes_are_refused_too() {
     };
     let bench = Bench::new(options).await;
     let chat = bench.chat(2).await;
-    let big = NewMessage {
-        text: "x".repeat(20_000),
-        ..message(chat, 1)
-    };
-    assert_eq!(reason(bench.log.append(big).await), "OVERLOADED");
+    let big = message_of(chat, 1, "x".repeat(20_000));
+    assert_eq!(reason(bench.log.write(big).await), "OVERLOADED");
     bench.say(chat, 1).await.unwrap();
     assert_eq!(bench.log.shared.queued_bytes.load(Ordering::Relaxed), 0);
 }
@@ -232,7 +265,7 @@ async fn what_waits_goes_into_one_commit() {
     let held = bench.say(chat, 0);
     let rest = async {
         at.recv().await.unwrap();
-        let sends = (1..=100).map(|n| bench.log.append(message(chat, n)));
+        let sends = (1..=100).map(|n| bench.log.write(message(chat, n)));
         let letting_go = async { drop(go) };
         futures::future::join(futures::future::join_all(sends), letting_go)
             .await
@@ -241,7 +274,7 @@ async fn what_waits_goes_into_one_commit() {
     let (held, rest) = futures::future::join(held, rest).await;
     assert_eq!(held.unwrap().seq, 1);
     for (n, sent) in (2..).zip(rest) {
-        assert!(matches!(sent, Ok(Appended::New(receipt)) if receipt.seq == n));
+        assert!(matches!(sent, Ok(Done::Sent(sent)) if sent.seq == n));
     }
     assert_eq!(bench.log.position().await.unwrap().0, before.0 + 2);
 }
@@ -255,7 +288,7 @@ async fn what_is_not_committed_is_not_seen() {
     let sending = bench.say(chat, 1);
     let looking = async {
         at.recv().await.unwrap();
-        assert_eq!(bench.log.chat(chat).await.unwrap().unwrap().head, 0);
+        assert_eq!(bench.head(chat).await, 0);
         assert_eq!(bench.log.position().await.unwrap(), position);
         let moved = bench
             .log
@@ -296,7 +329,7 @@ async fn a_writer_that_panics_is_told_and_nobody_waits_for_it() {
     bench.log.close().await;
     assert_eq!(reason(bench.log.health()), "STORE_UNAVAILABLE");
     assert_eq!(reason(bench.say(chat, 1).await), "STORE_UNAVAILABLE");
-    assert_eq!(bench.log.chat(chat).await.unwrap().unwrap().head, 0);
+    assert_eq!(bench.head(chat).await, 0);
 }
 
 #[tokio::test]
@@ -312,22 +345,24 @@ async fn closing_finishes_what_waits_and_reading_goes_on() {
     };
     let (sent, ()) = futures::future::join(sends, closing).await;
     assert!(sent.iter().all(Result::is_ok));
-    assert_eq!(
-        bench
-            .log
-            .events_after(chat, 0, 100)
-            .await
-            .unwrap()
-            .events
-            .len(),
-        10
-    );
+    assert_eq!(bench.count(chat).await, 10);
     assert_eq!(reason(bench.say(chat, 11).await), "STORE_UNAVAILABLE");
+}
+
+/// The ids of what moved, in order: chats, and chats with receipts.
+fn moved_ids(moved: &Moved) -> (Vec<(ChatId, i64)>, Vec<ChatId>) {
+    let mut chats: Vec<_> = moved.chats.iter().map(|c| (c.id, c.head)).collect();
+    chats.sort_unstable();
+    let mut receipts = moved.receipts.clone();
+    receipts.sort_unstable();
+    (chats, receipts)
 }
 
 #[tokio::test]
 async fn what_moved_is_the_same_with_and_without_the_memory_of_recent_moves() {
     let bench = Bench::new(Options::default()).await;
+    let group = bench.group(100, ChatKind::Group, &[2, 5]).await;
+    let channel = bench.group(101, ChatKind::Channel, &[5]).await;
     let mut marks = vec![bench.log.position().await.unwrap()];
     for round in 0..6 {
         for other in 2..20 {
@@ -335,6 +370,22 @@ async fn what_moved_is_the_same_with_and_without_the_memory_of_recent_moves() {
             if (other + round) % 3 == 0 {
                 bench.say(chat, round * 100 + other).await.unwrap();
             }
+            if (other + round) % 5 == 0 {
+                let mark = Act::Mark {
+                    chat,
+                    delivered: round,
+                    seen: None,
+                    shares_seen: true,
+                };
+                let mut mark = command(0, mark);
+                mark.actor = UserId(other);
+                bench.log.write(mark).await.unwrap();
+            }
+        }
+        if round % 2 == 0 {
+            bench.say(group, round * 1_000).await.unwrap();
+        } else {
+            bench.say(channel, round * 1_000).await.unwrap();
         }
         marks.push(bench.log.position().await.unwrap());
     }
@@ -345,13 +396,86 @@ async fn what_moved_is_the_same_with_and_without_the_memory_of_recent_moves() {
             let recent = std::mem::replace(&mut *bench.log.shared.recent.lock(), forgotten);
             let slow = bench.log.moved_since(user, since).await.unwrap().unwrap();
             *bench.log.shared.recent.lock() = recent;
-            let ids = |moved: &Moved| {
-                let mut ids: Vec<_> = moved.chats.iter().map(|c| (c.id, c.head)).collect();
-                ids.sort_unstable();
-                ids
-            };
-            assert_eq!(ids(&quick), ids(&slow));
+            assert_eq!(moved_ids(&quick), moved_ids(&slow));
             assert_eq!(quick.own_head, slow.own_head);
         }
     }
+}
+
+#[tokio::test]
+async fn a_heartbeat_reads_the_rows_of_what_moved_and_of_nothing_else() {
+    let bench = Bench::new(Options::default()).await;
+    let mut chats = Vec::new();
+    for other in 2..52 {
+        chats.push(bench.chat(other).await);
+    }
+    let since = bench.log.position().await.unwrap();
+    bench.say(chats[7], 1).await.unwrap();
+    bench.log.shared.chats.clear();
+    let moved = bench.log.moved_since(UserId(1), since).await;
+    assert_eq!(moved_ids(&moved.unwrap().unwrap()).0, [(chats[7], 1)]);
+    let read = chats
+        .iter()
+        .filter(|chat| bench.log.shared.chats.get(**chat).is_some());
+    assert_eq!(read.collect::<Vec<_>>(), [&chats[7]]);
+}
+
+#[tokio::test]
+async fn the_members_of_a_group_are_one_list_until_they_are_others() {
+    let bench = Bench::new(Options::default()).await;
+    let group = bench.group(100, ChatKind::Group, &[2, 3]).await;
+    let audience = async || match bench.log.audience(group).await.unwrap() {
+        Some(Audience::Members(members)) => members,
+        other => panic!("{other:?}"),
+    };
+    let before = audience().await;
+    assert_eq!(*before, [1, 2, 3].map(UserId));
+    bench.say(group, 1).await.unwrap();
+    assert!(Arc::ptr_eq(&before, &audience().await));
+    let user = UserId(2);
+    let remove = Act::Remove {
+        chat: group,
+        user,
+        ban: false,
+    };
+    bench.log.write(command(2, remove)).await.unwrap();
+    assert_eq!(*audience().await, [1, 3].map(UserId));
+}
+
+#[tokio::test]
+async fn what_is_due_earlier_is_found_after_looking_later() {
+    let bench = Bench::new(Options::default()).await;
+    let chat = bench.chat(2).await;
+    let schedule = async |n: i64, send_at_ms| {
+        let scheduled = Scheduled {
+            id: ScheduledId(n),
+            user: UserId(1),
+            chat,
+            send_at_ms,
+            key: key(n),
+            text: "later".into(),
+            reply_to: None,
+            thread: None,
+            mentions: Mentions::default(),
+        };
+        let schedule = command(0, Act::Schedule(scheduled));
+        bench.log.write(schedule).await.unwrap();
+    };
+    let due = async |now_ms| bench.log.due(now_ms, 10).await.unwrap().scheduled;
+    schedule(1, 100).await;
+    assert_eq!(due(50).await, []);
+    assert_eq!(bench.log.shared.sends.look().from_ms, 50);
+    schedule(2, 20).await;
+    assert_eq!(due(50).await, [ScheduledId(2)]);
+    let scheduled = ScheduledId(2);
+    let id = MessageId(2);
+    let send = command(60, Act::SendScheduled { scheduled, id });
+    bench.log.write(send).await.unwrap();
+    assert_eq!(due(60).await, []);
+    assert_eq!(due(200).await, [ScheduledId(1)]);
+    // What is left is where the next look begins.
+    assert_eq!(due(300).await, [ScheduledId(1)]);
+    assert_eq!(bench.log.shared.sends.look().from_ms, 100);
+    assert_eq!(bench.log.shared.ends.look().from_ms, 300);
+    assert_eq!(due(7).await, []);
 }

@@ -18,7 +18,7 @@ impl ProfileStore for Sqlite {
         let mut users = Vec::with_capacity(ids.len());
         for some in ids.chunks(IDS_AT_ONCE) {
             let mut query = QueryBuilder::<Engine>::new(
-                "SELECT user_id, name, display_name, about FROM users WHERE user_id IN (",
+                "SELECT user_id, name, display_name, about, shares_seen FROM users WHERE user_id IN (",
             );
             let mut list = query.separated(", ");
             for id in some {
@@ -41,14 +41,16 @@ impl ProfileStore for Sqlite {
         let mut tx = self.write().await?;
         let row = sqlx::query(
             "UPDATE users
-             SET display_name = COALESCE($1, display_name), about = COALESCE($2, about), changed_at_ms = $3
+             SET display_name = COALESCE($1, display_name), about = COALESCE($2, about),
+                 shares_seen = COALESCE($5, shares_seen), changed_at_ms = $3
              WHERE user_id = $4
-             RETURNING user_id, name, display_name, about",
+             RETURNING user_id, name, display_name, about, shares_seen",
         )
         .bind(update.shown.as_ref().map(|shown| &shown.display_name))
         .bind(&update.about)
         .bind(update.at_ms)
         .bind(update.user.0)
+        .bind(update.shares_seen)
         .fetch_optional(&mut *tx)
         .await
         .map_err(failure)?;
@@ -70,7 +72,7 @@ impl ProfileStore for Sqlite {
         // stands between it and it followed by the last character of all.
         let end = format!("{prefix}{}", char::MAX);
         let by_name = sqlx::query(
-            "SELECT user_id, name, display_name, about FROM users
+            "SELECT user_id, name, display_name, about, shares_seen FROM users
              WHERE name >= $1 AND name < $2 AND user_id <> $3
              ORDER BY name LIMIT $4",
         )
@@ -86,7 +88,7 @@ impl ProfileStore for Sqlite {
             return Ok(found);
         }
         let by_word = sqlx::query(
-            "SELECT users.user_id, users.name, users.display_name, users.about
+            "SELECT users.user_id, users.name, users.display_name, users.about, users.shares_seen
              FROM (SELECT DISTINCT user_id FROM search_words
                    WHERE word >= $1 AND word < $2 LIMIT $5) AS met
              JOIN users ON users.user_id = met.user_id
@@ -133,6 +135,7 @@ fn user(row: &SqliteRow) -> Result<User> {
             name: row.try_get(1)?,
             display_name: row.try_get(2)?,
             about: row.try_get(3)?,
+            shares_seen: row.try_get(4)?,
         })
     };
     user().map_err(failure)

@@ -13,6 +13,9 @@ export const chatId = (id: bigint): ChatId => id.toString() as ChatId;
 export const messageId = (id: bigint): MessageId => id.toString() as MessageId;
 export const loginId = (id: bigint): LoginId => id.toString() as LoginId;
 
+/** The actor of what the server did by itself. */
+export const NOBODY = '0' as UserId;
+
 /** Makes a random id of 21 characters that the contract takes as a client message id or a device id. */
 export function randomId(): string {
   // Not crypto.randomUUID: it is missing on pages that were not loaded over https.

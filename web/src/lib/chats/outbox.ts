@@ -1,12 +1,13 @@
 // Sends what the outbox holds: one tab at a time, of one chat in order, with the same client message id
 // until the server has it or says that it never will.
 
-import { ChatsService } from '../../gen/tertulia/chats/v1/chats_pb';
+import { MessagesService } from '../../gen/tertulia/chats/v1/messages_pb';
 import { call, type Carrier } from '../api/call';
 import { CallFailed } from '../api/failure';
-import { messageId, type ChatId } from '../api/ids';
+import type { ChatId } from '../api/ids';
 import { backoff } from '../live/backoff';
-import type { Unsent } from './model';
+import { hasHole } from './log';
+import { fromMentions, type Unsent } from './model';
 import type { ChatStore } from './store';
 
 /** Chats that are sent to at once. */
@@ -15,8 +16,8 @@ const CHATS_AT_ONCE = 6;
 export interface OutboxOptions {
   store: ChatStore;
   carrier: Carrier;
-  /** Whether calls can be made now; when that changes to yes, somebody calls `wake`. */
-  online(): boolean;
+  /** Calls can be made, and what was missed is stored; when that changes to yes, somebody calls `wake`. */
+  ready(): boolean;
   /** Runs work in one tab at a time. */
   alone(work: () => Promise<void>): Promise<void>;
   onTrouble(trouble: unknown): void;
@@ -36,7 +37,7 @@ export class Outbox {
     this.#options = options;
   }
 
-  /** Something was written, or the connection is back. */
+  /** Something was written, the connection is back, or a hole was closed. */
   wake(): void {
     this.#again = true;
     this.#running ??= this.#run();
@@ -53,7 +54,7 @@ export class Outbox {
 
   async #run(): Promise<void> {
     await Promise.resolve();
-    while (this.#again && !this.#stopped && this.#options.online()) {
+    while (this.#again && !this.#stopped && this.#options.ready()) {
       this.#again = false;
       try {
         await this.#options.alone(() => this.#drain());
@@ -77,23 +78,33 @@ export class Outbox {
   /** Sends a chat's messages one after another; stops at the first that must be tried again later. */
   async #drainChat(id: ChatId): Promise<void> {
     for (;;) {
-      if (this.#stopped || !this.#options.online()) return;
+      if (this.#stopped || !this.#options.ready()) return;
       // Read anew each time: another message may have been written or taken back meanwhile.
-      const next = (await this.#options.store.unsentOf(id)).find((unsent) => unsent.state === 'waiting');
-      if (!next || !(await this.#send(next))) return;
+      const next = await this.#options.store.nextUnsent(id);
+      if (!next || (next.tried && (await this.#mayBeThere(id))) || !(await this.#send(next))) return;
     }
+  }
+
+  /** Its event may be in what is not held yet; closing the hole tells. */
+  async #mayBeThere(id: ChatId): Promise<boolean> {
+    const chat = await this.#options.store.chat(id);
+    return chat !== undefined && (chat.unknown === 1 || hasHole(chat));
   }
 
   async #send(unsent: Unsent): Promise<boolean> {
     const { store, carrier } = this.#options;
     try {
-      const { seq, messageId: id, atMs } = await call(carrier, ChatsService.method.sendMessage, {
+      await store.trying(unsent);
+      const answer = await call(carrier, MessagesService.method.sendMessage, {
         chatId: BigInt(unsent.chatId),
         clientMessageId: unsent.clientMessageId,
         text: unsent.text,
+        replyToSeq: BigInt(unsent.replyTo),
+        threadSeq: BigInt(unsent.threadSeq),
+        ...fromMentions(unsent.mentions),
       });
       this.#failures = 0;
-      await store.acknowledged(unsent, { seq: Number(seq), messageId: messageId(id), atMs: Number(atMs) });
+      await store.acknowledged(unsent, Number(answer.seq), Number(answer.atMs));
       return true;
     } catch (thrown) {
       if (!(thrown instanceof CallFailed)) throw thrown;

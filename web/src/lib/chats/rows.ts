@@ -37,5 +37,6 @@ export function toRows(items: readonly Item[], atStart: boolean, firstNew: numbe
 }
 
 function together(a: Item, b: Item): boolean {
+  if (a.kind !== 'message' || b.kind !== 'message') return false;
   return a.actorId === b.actorId && dayOf(a.atMs) === dayOf(b.atMs) && b.atMs - a.atMs < GROUP_MS;
 }

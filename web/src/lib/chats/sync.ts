@@ -1,31 +1,37 @@
-// Keeps the store complete: takes the news of the connection in their order, reads what was lost on the
-// way, and adopts a heartbeat's cursor only when all that it covers is held.
+// Keeps the store complete: takes the news of the connection in their order, reads what is missing, and
+// adopts a cursor only when all that it covers is held.
 
 import { ChatsService } from '../../gen/tertulia/chats/v1/chats_pb';
+import { MessagesService } from '../../gen/tertulia/chats/v1/messages_pb';
 import { call, type Carrier } from '../api/call';
 import { CallFailed, Reason } from '../api/failure';
-import type { ChatId } from '../api/ids';
+import { chatId, NOBODY, type ChatId } from '../api/ids';
 import type { News } from '../live/connection';
-import { toChat, toEvent } from './model';
+import type { Live } from './log';
+import { LeftReason, toChat, toEvent, toReceipts, toScheduled } from './model';
 import { fetchPage } from './pages';
-import type { ChatStore, Lacking, LiveEvent, OwnLogEvent } from './store';
-import { PAGE_EVENTS } from './timeline';
-import { toHeads, toMissed, toOwn } from './wire';
+import type { ChatStore, Heads, Lacking, MovedReceipts, OwnEvent } from './store';
+import { headsOf, toHeads, toMissed, toOwn } from './wire';
 
 /** News that may wait to be stored. Past it they are dropped, and asked for once there is time. */
 const NEWS_MAX = 4000;
-/** Events that are read to fill a hole; the past beyond it is read when somebody scrolls there. */
-const REPAIR_EVENTS_MAX = 1000;
+/** How long what is missing may come by itself before it is asked for. */
+const HOLE_WAIT_MS = 300;
 const READ_EVENTS = 500;
 const LIST_CHATS = 200;
+/** Rounds of reading before the next news or heartbeat has to bring us back. */
+const ROUNDS_MAX = 200;
 
 export interface SyncOptions {
   store: ChatStore;
   carrier: Carrier;
   /** Asks the server for what was missed. */
   catchUp(): void;
+  /** What was missed is stored, or a hole was closed: messages may be sent that had to wait for it. */
+  onWhole?(): void;
   /** The browser does not store; what was told is asked for again at the next connection. */
   onTrouble(trouble: unknown): void;
+  setTimeout?: (run: () => void, ms: number) => unknown;
 }
 
 export class Sync {
@@ -38,6 +44,7 @@ export class Sync {
   #cursor: Uint8Array | undefined;
   #repairing = false;
   #repairAgain = false;
+  #repairSoon = false;
   #listing = false;
   #stopped = false;
 
@@ -45,9 +52,16 @@ export class Sync {
     this.#options = options;
   }
 
+  /** What was missed is stored, so that what is held says what the server has. */
+  get settled(): boolean {
+    return this.#whole;
+  }
+
   /** Takes news; returns at once. */
   take(news: News): void {
     if (this.#stopped) return;
+    // Until the answer is stored, what is held says nothing about what the server has.
+    if (news.kind === 'missed') this.#whole = false;
     if (this.#waiting.length >= NEWS_MAX) {
       this.#waiting = this.#waiting.filter((n) => n.kind === 'missed');
       this.#whole = false;
@@ -85,23 +99,29 @@ export class Sync {
 
   /** Stores a batch: neighbouring events together, everything else by itself. */
   async #store(batch: News[]): Promise<void> {
-    let own: OwnLogEvent[] = [];
-    let events: LiveEvent[] = [];
+    const { store } = this.#options;
+    let own: OwnEvent[] = [];
+    let events: Live[] = [];
+    let receipts: MovedReceipts[] = [];
     const flush = async () => {
-      if (own.length === 0 && events.length === 0) return;
-      const lost = await this.#options.store.putLive(own, events);
-      [own, events] = [[], []];
-      if (lost) this.#repair();
+      if (own.length > 0 || events.length > 0) {
+        if (await store.putLive(own, events)) this.#repairLater();
+      }
+      if (receipts.length > 0) await store.putReceipts(receipts);
+      [own, events, receipts] = [[], [], []];
     };
     for (const news of batch) {
       if (news.kind === 'chat_event' && news.event.event) {
         events.push({ prev: Number(news.event.prev), event: toEvent(news.event.event) });
       } else if (news.kind === 'own_event' && news.event.event) {
         own.push(toOwn(news.event.prev, news.event.event));
+      } else if (news.kind === 'receipts') {
+        receipts.push(toReceipts(news.receipts));
       } else {
         await flush();
         if (news.kind === 'missed') await this.#onMissed(news);
         else if (news.kind === 'heartbeat') await this.#onHeartbeat(news);
+        else if (news.kind === 'warmed') await this.#onWarmed(news);
       }
     }
     await flush();
@@ -111,25 +131,39 @@ export class Sync {
   async #onMissed({ missed }: Extract<News, { kind: 'missed' }>): Promise<void> {
     const answer = missed && toMissed(missed);
     if (!missed || !answer) return;
+    const heads = headsOf(answer);
     // The answer covers everything that earlier heartbeats spoke of.
-    this.#heads = { chats: new Map(), own: 0 };
-    this.#cursor = undefined;
-    await this.#options.store.putMissed(answer, missed.cursor);
+    const held = await this.#options.store.putMissed(answer, heads, missed.cursor);
+    await this.#options.store.putReceipts(missed.receipts.map(toReceipts));
+    this.#heads = held ? { chats: new Map(), own: 0 } : { chats: new Map(heads.chats), own: heads.own };
+    this.#cursor = held ? undefined : missed.cursor;
     this.#whole = true;
+    this.#options.onWhole?.();
     this.#repair();
     void this.#list();
   }
 
   async #onHeartbeat({ heartbeat }: Extract<News, { kind: 'heartbeat' }>): Promise<void> {
+    if (heartbeat.receipts.length > 0) await this.#options.store.putReceipts(heartbeat.receipts.map(toReceipts));
     // A heartbeat without a cursor says only that the server is there.
     if (!this.#whole || heartbeat.cursor.length === 0) return;
-    const heads = toHeads(heartbeat);
-    for (const [id, seq] of heads.chats) this.#heads.chats.set(id, Math.max(seq, this.#heads.chats.get(id) ?? 0));
-    this.#heads.own = Math.max(this.#heads.own, heads.own);
+    this.#noteHeads(toHeads(heartbeat));
     this.#cursor = heartbeat.cursor;
     if (await this.#adopt()) return;
     await this.#options.store.noteHeads(this.#heads);
     this.#repair();
+  }
+
+  /** From here on the chats are heard live: what is before it and not held is read. */
+  async #onWarmed({ warmed }: Extract<News, { kind: 'warmed' }>): Promise<void> {
+    const chats = new Map(warmed.heads.map((head) => [chatId(head.chatId), Number(head.seq)]));
+    await this.#options.store.noteHeads({ chats, own: 0 });
+    this.#repair();
+  }
+
+  #noteHeads(heads: Heads): void {
+    for (const [id, seq] of heads.chats) this.#heads.chats.set(id, Math.max(seq, this.#heads.chats.get(id) ?? 0));
+    this.#heads.own = Math.max(this.#heads.own, heads.own);
   }
 
   async #adopt(): Promise<boolean> {
@@ -143,11 +177,22 @@ export class Sync {
     return true;
   }
 
-  // Reading what was lost
+  // Reading what is missing
+
+  /** Waits a moment: an event that overtook another is followed by it. */
+  #repairLater(): void {
+    if (this.#repairSoon) return;
+    this.#repairSoon = true;
+    const { setTimeout: after = setTimeout } = this.#options;
+    after(() => {
+      this.#repairSoon = false;
+      this.#repair();
+    }, HOLE_WAIT_MS);
+  }
 
   #repair(): void {
     this.#repairAgain = true;
-    if (this.#repairing) return;
+    if (this.#repairing || this.#stopped) return;
     this.#repairing = true;
     void this.#repairAll();
   }
@@ -156,12 +201,15 @@ export class Sync {
     while (this.#repairAgain && !this.#stopped) {
       this.#repairAgain = false;
       try {
-        for (;;) {
+        let repaired = false;
+        for (let round = 0; round < ROUNDS_MAX; round += 1) {
           const lacking = await this.#options.store.lacking();
-          if (lacking.chats.length + lacking.unknown.length === 0 && lacking.own === undefined) break;
+          if (lacking.holes.length + lacking.ask.length === 0 && lacking.own === undefined) break;
           await this.#readLacking(lacking);
+          repaired = true;
         }
         await this.#adopt();
+        if (repaired) this.#options.onWhole?.();
       } catch (trouble) {
         // Without a connection there is nothing to do: the next answer or heartbeat brings us back here.
         if (!(trouble instanceof CallFailed) && !this.#stopped) this.#options.onTrouble(trouble);
@@ -173,39 +221,27 @@ export class Sync {
 
   async #readLacking(lacking: Lacking): Promise<void> {
     const { store, carrier } = this.#options;
-    if (lacking.own !== undefined) {
-      const answer = await call(carrier, ChatsService.method.listUserEvents, {
-        afterSeq: BigInt(lacking.own),
-        limit: READ_EVENTS,
-      });
-      const head = Number(answer.head);
-      const last = answer.events.at(-1);
-      const own = answer.events.map((event, i) => toOwn(answer.events[i - 1]?.seq ?? BigInt(lacking.own ?? 0), event));
-      await store.putOwnPage(own, head, !last || Number(last.seq) >= head);
-    }
-    for (const id of lacking.unknown) {
+    if (lacking.own !== undefined) await this.#readOwn(lacking.own);
+    for (const id of lacking.ask) {
       await this.#orGone(id, async () => {
         const { chat } = await call(carrier, ChatsService.method.getChat, { chatId: BigInt(id) });
         if (chat) await store.putChats([toChat(chat)]);
       });
     }
-    const unknown = new Set(lacking.unknown);
-    for (const { id, synced, head } of lacking.chats) {
-      if (unknown.has(id)) continue;
-      await this.#orGone(id, () => this.#fill(id, synced, head));
+    for (const { id, tip } of lacking.holes) {
+      await this.#orGone(id, async () => {
+        await fetchPage(store, carrier, id, { kind: 'after', seq: tip, limit: READ_EVENTS });
+      });
     }
   }
 
-  async #fill(id: ChatId, synced: number, head: number): Promise<void> {
+  async #readOwn(after: number): Promise<void> {
     const { store, carrier } = this.#options;
-    if (head - synced <= REPAIR_EVENTS_MAX) {
-      const page = await fetchPage(store, carrier, id, { kind: 'after', seq: synced, limit: READ_EVENTS });
-      // Nothing there: what was promised belongs to no log that we can read.
-      if (page.events.length === 0) await store.defer(id, head);
-      return;
-    }
-    await fetchPage(store, carrier, id, { kind: 'before', seq: 0, limit: PAGE_EVENTS });
-    await store.defer(id, head);
+    const answer = await call(carrier, ChatsService.method.listUserEvents, { afterSeq: BigInt(after), limit: READ_EVENTS });
+    const head = Number(answer.head);
+    const last = answer.events.at(-1);
+    const own = answer.events.map((event, i) => toOwn(answer.events[i - 1]?.seq ?? BigInt(after), event));
+    await store.putOwnPage(own, head, !last || Number(last.seq) >= head);
   }
 
   async #orGone(id: ChatId, work: () => Promise<void>): Promise<void> {
@@ -213,11 +249,11 @@ export class Sync {
       await work();
     } catch (thrown) {
       if (!(thrown instanceof CallFailed) || thrown.reason !== Reason.CHAT_NOT_FOUND) throw thrown;
-      await this.#options.store.forget(id);
+      await this.#options.store.leave(id, { reason: LeftReason.UNSPECIFIED, by: NOBODY });
     }
   }
 
-  /** Reads the list of chats to its end, from where it was left. */
+  /** Reads the list of chats to its end, from where it was left, and the scheduled messages once. */
   async #list(): Promise<void> {
     if (this.#listing) return;
     this.#listing = true;
@@ -227,6 +263,10 @@ export class Sync {
         const answer = await call(carrier, ChatsService.method.listChats, { limit: LIST_CHATS, pageToken: token });
         token = answer.nextPageToken || undefined;
         await store.putChats(answer.chats.map(toChat), token ?? null);
+      }
+      if (await store.lacksScheduled()) {
+        const { scheduled } = await call(carrier, MessagesService.method.listScheduledMessages, {});
+        await store.putScheduled(scheduled.map(toScheduled));
       }
     } catch (thrown) {
       if (thrown instanceof CallFailed && thrown.reason === Reason.BAD_CURSOR) await store.putChats([], '');

@@ -1,224 +1,108 @@
 import { describe, expect, it } from 'vitest';
 import type { ChatId, MessageId, UserId } from '../api/ids';
-import type { Event, Unsent } from './model';
-import { Timeline, type PageRequest } from './timeline';
+import { Loose } from './loose';
+import { DeletionReason, type Act, type Event, type Message, type Unsent } from './model';
+import { toItems, type View } from './timeline';
 
 const me = '1' as UserId;
 const ana = '2' as UserId;
-const chat = '9' as ChatId;
-const own = { userId: me, deviceId: 'here' };
+const chatId = '9' as ChatId;
+const view: View = { me: { userId: me, deviceId: 'here' }, nowMs: 10_000, thread: 0, overlays: [] };
 
-function event(seq: number, from: UserId = ana, clientMessageId = `other-${seq}`, deviceId = 'there'): Event {
-  const message = { messageId: `${1000 + seq}` as MessageId, text: `text ${seq}`, clientMessageId, deviceId };
-  return { chatId: chat, seq, atMs: seq * 1000, actorId: from, message };
-}
-
-function log(length: number): Event[] {
-  return Array.from({ length }, (_, i) => event(i + 1));
-}
-
-/** What the server would answer. */
-function answer(events: readonly Event[], request: PageRequest): Event[] {
-  if (request.kind === 'after') return events.filter((e) => e.seq > request.seq).slice(0, request.limit);
-  return events.filter((e) => e.seq < request.seq).slice(-request.limit);
-}
-
-/** Reads until nothing is wanted. */
-function settle(timeline: Timeline, events: readonly Event[]): void {
-  for (let turns = 0; ; turns += 1) {
-    const request = timeline.wants();
-    if (!request) return;
-    expect(turns).toBeLessThan(1000);
-    timeline.page(request, answer(events, request), events.length);
-  }
-}
-
-const seqs = (timeline: Timeline) => timeline.items().flatMap((i) => (i.seq === undefined ? [] : [i.seq]));
-const upTo = (n: number, from = 1) => Array.from({ length: n - from + 1 }, (_, i) => i + from);
-
-describe('timeline', () => {
-  it('shows the newest page first and the whole log after scrolling up', () => {
-    const events = log(150);
-    const timeline = new Timeline(own);
-    timeline.noteHead(150);
-    settle(timeline, events);
-    expect(seqs(timeline)).toEqual(upTo(150, 91));
-    for (let request = timeline.older(); request; request = timeline.older()) {
-      timeline.page(request, answer(events, request), 150);
-    }
-    expect(seqs(timeline)).toEqual(upTo(150));
-    expect(timeline.atStart).toBe(true);
-  });
-
-  it('shows the first message of a new chat without asking', () => {
-    const timeline = new Timeline(own);
-    timeline.live(0, event(1));
-    expect(timeline.wants()).toBeNull();
-    expect(seqs(timeline)).toEqual([1]);
-  });
-
-  it('keeps an event beyond a hole back until the hole is filled', () => {
-    const events = log(6);
-    const timeline = new Timeline(own);
-    for (const e of events.slice(0, 3)) timeline.live(e.seq - 1, e);
-    timeline.live(5, event(6));
-    expect(seqs(timeline)).toEqual([1, 2, 3]);
-    expect(timeline.wants()).toEqual({ kind: 'after', seq: 3, limit: 500 });
-    settle(timeline, events);
-    expect(seqs(timeline)).toEqual(upTo(6));
-  });
-
-  it('takes prev at its word when numbers are left out for this client', () => {
-    const timeline = new Timeline(own);
-    timeline.live(0, event(1));
-    timeline.live(1, event(4));
-    expect(timeline.wants()).toBeNull();
-    expect(seqs(timeline)).toEqual([1, 4]);
-  });
-
-  it('starts anew at the end when the hole is too large to fill', () => {
-    const events = log(2000);
-    const timeline = new Timeline(own);
-    for (const e of events.slice(0, 10)) timeline.live(e.seq - 1, e);
-    timeline.noteHead(2000);
-    settle(timeline, events);
-    expect(seqs(timeline)).toEqual(upTo(2000, 1941));
-  });
-
-  it('shows an event once however often it comes', () => {
-    const timeline = new Timeline(own);
-    for (const seq of [1, 2, 1, 2, 2, 3]) timeline.live(seq - 1, event(seq));
-    expect(seqs(timeline)).toEqual([1, 2, 3]);
-  });
-
-  it('notices a lost tail by the head of a heartbeat', () => {
-    const events = log(3);
-    const timeline = new Timeline(own);
-    timeline.live(0, event(1));
-    timeline.noteHead(3);
-    settle(timeline, events);
-    expect(seqs(timeline)).toEqual([1, 2, 3]);
-  });
-
-  it('replaces an unsent message by its event and keeps its key', () => {
-    const timeline = new Timeline(own);
-    timeline.live(0, event(1));
-    timeline.setUnsent([unsent('mine-0001', 1)]);
-    expect(timeline.items().map((i) => [i.key, i.state])).toEqual([
-      ['s1', 'stored'],
-      ['mine-0001', 'sending'],
-    ]);
-    timeline.live(1, event(2, me, 'mine-0001', 'here'));
-    expect(timeline.items().map((i) => [i.key, i.state])).toEqual([
-      ['s1', 'stored'],
-      ['mine-0001', 'stored'],
-    ]);
-  });
-
-  it('does not take the message of another device for an unsent one', () => {
-    const timeline = new Timeline(own);
-    timeline.setUnsent([unsent('mine-0001', 1)]);
-    timeline.live(0, event(1, me, 'mine-0001', 'there'));
-    expect(timeline.items().map((i) => i.state)).toEqual(['stored', 'sending']);
-  });
-
-  it('shows an acknowledged message although what is before it is still on the way', () => {
-    const timeline = new Timeline(own);
-    timeline.live(0, event(1));
-    timeline.live(2, event(3, me, 'mine-0001', 'here'));
-    expect(seqs(timeline)).toEqual([1, 3]);
-    timeline.live(1, event(2));
-    expect(seqs(timeline)).toEqual([1, 2, 3]);
-  });
-
-  it('does not ask forever for what another history promised', () => {
-    const timeline = new Timeline(own);
-    timeline.noteHead(50);
-    settle(timeline, log(3));
-    expect(seqs(timeline)).toEqual([1, 2, 3]);
-  });
-
-  // Every interleaving of drops, repeats, reorderings, late pages and acknowledgements ends complete.
-  for (let seed = 1; seed <= 200; seed += 1) {
-    it(`is complete, in order and without repeats after chaos (seed ${seed})`, () => {
-      const random = mulberry(seed);
-      const below = (n: number) => Math.floor(random() * n);
-      const total = 5 + below(seed % 10 === 0 ? 1500 : 120);
-      const events = log(total).map((e) =>
-        random() < 0.3 ? event(e.seq, me, `mine-${e.seq}`, random() < 0.7 ? 'here' : 'there') : e,
-      );
-      const timeline = new Timeline(own);
-      const late: Array<() => void> = [];
-      let written = 0;
-      const mine = () => events.filter((e) => e.message?.deviceId === 'here');
-
-      for (let step = 0; step < 400; step += 1) {
-        const dice = random();
-        if (dice < 0.5 && written < total) {
-          const burst = 1 + below(total > 500 ? 40 : 3);
-          for (let i = 0; i < burst && written < total; i += 1) {
-            const e = events[written++] as Event;
-            const deliver = () => timeline.live(e.seq - 1, e);
-            const fate = random();
-            if (fate < 0.5) deliver();
-            else if (fate < 0.75) late.push(deliver);
-            else if (fate < 0.85) [deliver, deliver].forEach((d) => d());
-          }
-        } else if (dice < 0.6) {
-          timeline.noteHead(below(written + 1));
-        } else if (dice < 0.8) {
-          const request = random() < 0.6 ? timeline.wants() : timeline.older();
-          if (request) {
-            const page = answer(events.slice(0, written), request);
-            const head = written;
-            late.push(() => timeline.page(request, page, head));
-          }
-        } else if (dice < 0.9) {
-          const waiting = mine().filter((e) => e.seq > written - 5);
-          timeline.setUnsent(waiting.map((e) => unsent(e.message?.clientMessageId ?? '', e.seq)));
-        } else if (late.length > 0) {
-          late.splice(below(late.length), 1)[0]?.();
-        }
-        expectSound(timeline, new Set(mine().map((e) => e.seq)));
-      }
-
-      for (const run of late) run();
-      written = total;
-      timeline.setUnsent([]);
-      timeline.noteHead(total);
-      settle(timeline, events);
-      for (let request = timeline.older(); request; request = timeline.older()) {
-        timeline.page(request, answer(events, request), total);
-      }
-      expect(seqs(timeline)).toEqual(upTo(total));
-      expect(timeline.items().every((i) => i.state === 'stored')).toBe(true);
-    });
-  }
-});
-
-/** Ascending, no key twice, and no hole but before what this device itself sent. */
-function expectSound(timeline: Timeline, mine: Set<number>): void {
-  const items = timeline.items();
-  const numbers = items.flatMap((i) => (i.seq === undefined ? [] : [i.seq]));
-  const wrong = numbers.find((seq, i) => {
-    const before = numbers[i - 1] ?? seq - 1;
-    return seq <= before || (seq !== before + 1 && !mine.has(seq));
-  });
-  // One claim for all of them: a claim each would take most of the test's time.
-  expect([wrong, new Set(items.map((i) => i.key)).size]).toEqual([undefined, items.length]);
-}
-
-function unsent(clientMessageId: string, order: number): Unsent {
-  return { order, clientMessageId, chatId: chat, text: 'hello', atMs: 1, state: 'waiting' };
-}
-
-/** A small seeded generator. */
-function mulberry(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
+function message(seq: number, more: Partial<Message> = {}): Message {
+  return {
+    messageId: `${1000 + seq}` as MessageId, text: `text ${seq}`, clientMessageId: `c-${seq}`, deviceId: 'there', changedSeq: seq, editedAtMs: 0,
+    hidden: false, replyTo: 0, threadSeq: 0, reactions: [], pinned: false, replyCount: 0, lastReplySeq: 0, expiresAtMs: 0, ...more,
   };
 }
+
+const said = (seq: number, more: Partial<Message> = {}, actorId = ana): Event => ({ chatId, seq, atMs: seq * 1000, actorId, message: message(seq, more) });
+const did = (seq: number, act: Act, actorId = ana): Event => ({ chatId, seq, atMs: seq * 1000, actorId, act });
+const unsent = (clientMessageId: string, more: Partial<Unsent> = {}): Unsent => ({
+  order: 1, clientMessageId, chatId, text: 'hello', replyTo: 0, threadSeq: 0, atMs: 1, state: 'waiting', ...more,
+});
+const keys = (events: Event[], waiting: Unsent[] = [], more: Partial<View> = {}) => toItems(events, waiting, { ...view, ...more }).map((i) => i.key);
+
+describe('the lines of a conversation', () => {
+  it('replace an unsent message by its event and keep its key', () => {
+    expect(toItems([], [unsent('mine-0001')], view)).toMatchObject([{ key: 'mine-0001', state: 'sending', own: true }]);
+    expect(toItems([], [unsent('mine-0001', { state: 'sent', seq: 4 })], view)).toMatchObject([{ key: 'mine-0001', state: 'stored' }]);
+    const event = said(4, { clientMessageId: 'mine-0001', deviceId: 'here' }, me);
+    expect(toItems([event], [unsent('mine-0001', { state: 'sent', seq: 4 })], view)).toMatchObject([{ key: 'mine-0001', seq: 4, state: 'stored' }]);
+  });
+
+  it('do not take the id of another device for an own one', () => {
+    expect(keys([said(4, { clientMessageId: 'mine-0001', deviceId: 'phone' }, me)], [unsent('mine-0001')])).toEqual(['s4', 'mine-0001']);
+  });
+
+  it('show a failed message with its reason', () => {
+    expect(toItems([], [unsent('mine-0001', { state: 'failed', reason: 12 })], view)).toMatchObject([{ state: 'failed', reason: 12 }]);
+  });
+
+  it('tell what happened, but not the changes of messages', () => {
+    const acts: Act[] = [
+      { kind: 'joined', invitedBy: ana, role: 2, memberCount: 3 },
+      { kind: 'edited', target: 1, text: 'x' },
+      { kind: 'reacted', target: 1, emoji: '👍' },
+      { kind: 'pinned', target: 1 },
+      { kind: 'unpinned', target: 1 },
+      { kind: 'deleted', targets: [1], reason: DeletionReason.SENDER },
+    ];
+    expect(keys(acts.map((act, i) => did(i + 1, act)))).toEqual(['s1', 's4']);
+  });
+
+  it('show nothing of what this client does not know', () => {
+    expect(keys([{ chatId, seq: 1, atMs: 1, actorId: ana }, said(2)])).toEqual(['s2']);
+  });
+
+  it('leave a tombstone of what was deleted for everybody, and nothing of what was hidden or has expired', () => {
+    const items = toItems(
+      [
+        said(1, { deletion: { reason: DeletionReason.MODERATOR, by: ana }, text: '' }),
+        said(2, { deletion: { reason: DeletionReason.EXPIRED, by: '0' as UserId }, text: '' }),
+        said(3, { hidden: true, text: '' }),
+        said(4, { expiresAtMs: 9_999 }),
+        said(5, { expiresAtMs: 10_001 }),
+      ],
+      [],
+      view,
+    );
+    expect(items.map((i) => i.seq)).toEqual([1, 5]);
+  });
+
+  it('tell of a reply in a thread in passing, and show it in the thread', () => {
+    const events = [said(1), said(2, { threadSeq: 1 })];
+    expect(toItems(events, [], view).map((i) => i.kind)).toEqual(['message', 'reply']);
+    expect(toItems(events, [unsent('in-thread', { threadSeq: 1 }), unsent('outside')], { ...view, thread: 1 }).map((i) => i.kind)).toEqual(['message', 'message', 'message']);
+    expect(keys(events, [unsent('in-thread', { threadSeq: 1 }), unsent('outside')])).toEqual(['s1', 's2', 'outside']);
+  });
+
+  it('show a change before the server agreed to it, and what is deleted not at all', () => {
+    const overlays = [
+      { target: 1, apply: (m: Message) => ({ ...m, text: 'other' }) },
+      { target: 2, apply: () => undefined },
+    ];
+    expect(toItems([said(1), said(2)], [], { ...view, overlays })).toMatchObject([{ seq: 1, text: 'other' }]);
+  });
+});
+
+describe('loose messages', () => {
+  it('are kept true by what happens after their answer, and not changed twice', () => {
+    const loose = new Loose(me);
+    loose.put([said(1, { reactions: [{ emoji: '👍', count: 1, mine: false }], changedSeq: 5 })], 7);
+    expect(loose.since).toBe(7);
+    loose.follow([did(5, { kind: 'reacted', target: 1, emoji: '👍' }), did(8, { kind: 'reacted', target: 1, emoji: '👍' }, me)], 8);
+    expect(loose.get(1)?.message?.reactions).toEqual([{ emoji: '👍', count: 2, mine: true }]);
+    expect(loose.since).toBe(8);
+  });
+
+  it('of a thread grow by its replies', () => {
+    const loose = new Loose(me);
+    loose.put([said(1)], 1);
+    loose.follow([said(2, { threadSeq: 1 }), said(3), did(4, { kind: 'edited', target: 2, text: 'better' })], 4, 1);
+    expect(loose.all().map((e) => [e.seq, e.message?.text, e.message?.replyCount])).toEqual([
+      [1, 'text 1', 1],
+      [2, 'text 2', 0],
+    ]);
+  });
+});

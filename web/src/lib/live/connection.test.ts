@@ -311,6 +311,24 @@ describe('connection', () => {
     expect(world.socket.heard.at(-1)).toMatchObject({ case: 'catchUp', value: { cursor: new Uint8Array([7]) } });
   });
 
+  it('tells which chats are warm, and tells it again on another connection', async () => {
+    world.socket.welcome();
+    connection.warm([5n, 6n]);
+    expect(world.socket.heard.at(-1)).toMatchObject({ case: 'warm', value: { chatIds: [5n, 6n] } });
+    world.socket.drop();
+    await world.pass(1000);
+    world.socket.welcome();
+    expect(world.socket.heard.at(-1)).toMatchObject({ case: 'warm', value: { chatIds: [5n, 6n] } });
+  });
+
+  it('hands on who types, receipts that move, and where warm chats end', () => {
+    world.socket.welcome();
+    world.socket.tell({ case: 'typing', value: { chatId: 5n, userId: 2n } });
+    world.socket.tell({ case: 'receipts', value: { chatId: 5n } });
+    world.socket.tell({ case: 'warmed', value: { heads: [{ chatId: 5n, seq: 3n }] } });
+    expect(news.slice(-3).map((n) => n.kind)).toEqual(['typing', 'receipts', 'warmed']);
+  });
+
   it('does not listen to a socket that it has left', async () => {
     const old = world.socket;
     old.welcome();

@@ -14,8 +14,11 @@ import {
   type Missed,
   type OwnEvent,
   type Reply,
+  type Typing,
+  type Warmed,
   type Welcome,
 } from '../../gen/tertulia/live/v1/live_pb';
+import type { ChatReceipts } from '../../gen/tertulia/chats/v1/model_pb';
 import { backoff } from './backoff';
 
 /** What the owner shows of the connection. */
@@ -34,7 +37,10 @@ export type News =
   | { kind: 'missed'; missed: Missed | undefined; first: boolean }
   | { kind: 'chat_event'; event: ChatEvent }
   | { kind: 'own_event'; event: OwnEvent }
-  | { kind: 'heartbeat'; heartbeat: Heartbeat };
+  | { kind: 'heartbeat'; heartbeat: Heartbeat }
+  | { kind: 'warmed'; warmed: Warmed }
+  | { kind: 'typing'; typing: Typing }
+  | { kind: 'receipts'; receipts: ChatReceipts };
 
 /** The part of a WebSocket that is used. */
 export interface Socket {
@@ -115,6 +121,7 @@ export class Connection implements Carrier {
   #welcomedAt = 0;
   #calls = new Map<bigint, Waiting>();
   #nextCall = 1n;
+  #warm: bigint[] = [];
   #retryTimer: unknown;
   #silenceTimer: unknown;
   #renewTimer: unknown;
@@ -162,6 +169,12 @@ export class Connection implements Carrier {
     if (attempt === this.#attempt && this.#state.kind === 'online') {
       this.#send({ case: 'catchUp', value: { cursor } });
     }
+  }
+
+  /** Chooses the chats that are about to be shown; they stay chosen over a loss of the connection. */
+  warm(chats: readonly bigint[]): void {
+    this.#warm = [...chats];
+    if (this.#state.kind === 'online') this.#send({ case: 'warm', value: { chatIds: this.#warm } });
   }
 
   /** Calls a method; while there is no session the call waits for one until its time is over. */
@@ -320,6 +333,12 @@ export class Connection implements Carrier {
         return void this.catchUp();
       case 'caughtUp':
         return this.#onCaughtUp(frame.value);
+      case 'warmed':
+        return this.#options.onNews({ kind: 'warmed', warmed: frame.value });
+      case 'typing':
+        return this.#options.onNews({ kind: 'typing', typing: frame.value });
+      case 'receipts':
+        return this.#options.onNews({ kind: 'receipts', receipts: frame.value });
       case 'renewed':
         return this.#renewBefore(Number(frame.value.accessExpiresAtMs));
       case 'goodbye':
@@ -339,6 +358,7 @@ export class Connection implements Carrier {
     this.#renewBefore(Number(welcome.accessExpiresAtMs));
     this.#options.onNews({ kind: 'missed', missed: welcome.missed, first: true });
     this.#setState({ kind: 'online' });
+    if (this.#warm.length > 0) this.#send({ case: 'warm', value: { chatIds: this.#warm } });
     for (const waiting of this.#calls.values()) if (!waiting.sent) this.#sendCall(waiting);
   }
 

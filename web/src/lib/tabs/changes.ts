@@ -28,6 +28,7 @@ export class Changes<Change> {
   close(): void {
     this.#listeners.clear();
     this.#channel?.close();
+    this.#channel = undefined;
   }
 
   #tell(change: Change, from: 'here' | 'elsewhere'): void {

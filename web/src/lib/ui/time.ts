@@ -8,6 +8,8 @@ const dayThisYear = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 
 const dayOfYear = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short', year: 'numeric' });
 const fullThisYear = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long' });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: 'full' });
+const whenThisYear = new Intl.DateTimeFormat(undefined, { weekday: 'short', day: 'numeric', month: 'short', hour: 'numeric', minute: '2-digit' });
+const when = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' });
 const exact = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'medium' });
 
 const DAY_MS = 24 * 3600 * 1000;
@@ -35,6 +37,12 @@ export function dayName(ms: number, now = Date.now()): string {
   if (days === 0) return words.chat.today;
   if (days === 1) return words.chat.yesterday;
   return sameYear(ms, now) ? fullThisYear.format(ms) : full.format(ms);
+}
+
+/** A time ahead or behind, such as "today, 14:05" or "Mon, 3 Mar, 09:00". */
+export function whenTime(ms: number, now = Date.now()): string {
+  if (dayOf(ms) === dayOf(now)) return `${words.chat.today.toLowerCase()}, ${clock.format(ms)}`;
+  return sameYear(ms, now) ? whenThisYear.format(ms) : when.format(ms);
 }
 
 /** Everything, for a tooltip. */

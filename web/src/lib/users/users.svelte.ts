@@ -27,6 +27,7 @@ export class Users {
   #known = new SvelteMap<UserId, User>();
   #askedAtMs = new Map<UserId, number>();
   #toAsk = new Set<UserId>();
+  #sharesSeen = $state<boolean | undefined>();
 
   constructor(carrier: Carrier, me: UserId) {
     this.#carrier = carrier;
@@ -72,15 +73,27 @@ export class Users {
     return { users, more: answer.more };
   }
 
+  /** A known user by their unique name. */
+  byName(name: string): User | undefined {
+    return [...this.#known.values()].find((user) => user.name === name);
+  }
+
+  /** Others may know what the person has seen; undefined while it is not known. */
+  get sharesSeen(): boolean | undefined {
+    return this.#sharesSeen;
+  }
+
   /** Changes the own profile. */
-  async update(change: { displayName?: string; about?: string }): Promise<void> {
-    const { user } = await call(this.#carrier, UsersService.method.updateProfile, change);
+  async update(change: { displayName?: string; about?: string; shareSeen?: boolean }): Promise<void> {
+    const { user, shareSeen } = await call(this.#carrier, UsersService.method.updateProfile, change);
+    this.#sharesSeen = shareSeen;
     if (user) await this.#keep([toUser(user)]);
   }
 
   /** Reads the own profile anew. */
   async refreshMe(): Promise<void> {
-    const { user } = await call(this.#carrier, UsersService.method.getMe, {});
+    const { user, shareSeen } = await call(this.#carrier, UsersService.method.getMe, {});
+    this.#sharesSeen = shareSeen;
     if (user) await this.#keep([toUser(user)]);
   }
 

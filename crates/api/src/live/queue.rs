@@ -1,0 +1,326 @@
+//! What waits for one session.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tertulia_services::ids::{ChatId, LoginId};
+use tokio::sync::Notify;
+
+use super::Options;
+use super::told::{Frame, Sort};
+
+/// How many frames may wait that pass. More are dropped.
+const PASSING_FRAMES_MAX: usize = 64;
+
+/// What waits for a session, bounded in frames and bytes.
+///
+/// When an event does not fit, everything is dropped and the session is behind: it costs its own queue, and
+/// nobody else anything. What passes waits only while the queue is less than a quarter full, never makes a
+/// session fall behind, and goes first.
+pub struct Queue {
+    /// Whose session it is.
+    pub login: LoginId,
+    frames_max: usize,
+    bytes_max: usize,
+    /// Guards what waits, for a few lines.
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// In the order in which they came.
+    frames: VecDeque<Arc<Frame>>,
+    /// How many of them pass.
+    passing: usize,
+    /// How many bytes the events among them have.
+    bytes: usize,
+    dropped: u64,
+    behind: bool,
+    ended: bool,
+}
+
+/// What a session takes out of its queue.
+#[derive(Debug)]
+pub enum Taken {
+    /// Frames, oldest first; may be empty.
+    Frames(VecDeque<Arc<Frame>>),
+    /// So many events were dropped since the session last caught up.
+    Behind(u64),
+    /// The login was ended.
+    Ended,
+}
+
+impl Queue {
+    /// An empty queue.
+    pub fn new(login: LoginId, options: &Options) -> Arc<Queue> {
+        Arc::new(Queue {
+            login,
+            frames_max: options.outbound_frames_max,
+            bytes_max: options.outbound_bytes_max,
+            state: Mutex::new(State::default()),
+            wake: Notify::new(),
+        })
+    }
+
+    /// Puts a frame at the end.
+    pub fn push(&self, frame: &Arc<Frame>) {
+        let mut state = self.state.lock();
+        let news = match frame.sort {
+            Sort::Event(..) => self.push_event(&mut state, frame),
+            Sort::Passing(_) => self.push_passing(&mut state, frame),
+        };
+        drop(state);
+        if news {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether there is something to take that was not there before.
+    fn push_event(&self, state: &mut State, frame: &Arc<Frame>) -> bool {
+        if state.behind {
+            state.dropped += 1;
+            return false;
+        }
+        if state.events() >= self.frames_max || state.bytes + frame.bytes() > self.bytes_max {
+            state.fall_behind();
+            state.dropped += 1;
+            return true;
+        }
+        state.bytes += frame.bytes();
+        state.frames.push_back(Arc::clone(frame));
+        if state.passing > 0 && !self.is_calm(state) {
+            state.frames.retain(|f| matches!(f.sort, Sort::Event(..)));
+            state.passing = 0;
+        }
+        true
+    }
+
+    /// Whether there is something to take that was not there before.
+    fn push_passing(&self, state: &mut State, frame: &Arc<Frame>) -> bool {
+        if state.behind || !self.is_calm(state) {
+            return false;
+        }
+        if state.passing > 0
+            && let Some(older) = state.frames.iter_mut().find(|f| f.sort == frame.sort)
+        {
+            *older = Arc::clone(frame);
+            return false;
+        }
+        if state.passing >= PASSING_FRAMES_MAX {
+            return false;
+        }
+        state.passing += 1;
+        state.frames.push_back(Arc::clone(frame));
+        true
+    }
+
+    /// Less than a quarter full.
+    fn is_calm(&self, state: &State) -> bool {
+        state.events() * 4 < self.frames_max && state.bytes * 4 < self.bytes_max
+    }
+
+    /// Takes out what waits of a chat.
+    pub fn drop_chat(&self, chat: ChatId) {
+        let mut state = self.state.lock();
+        let frames = std::mem::take(&mut state.frames);
+        let (mut bytes, mut passing) = (0, 0);
+        for frame in frames.into_iter().filter(|f| f.chat() != Some(chat)) {
+            match frame.sort {
+                Sort::Event(..) => bytes += frame.bytes(),
+                Sort::Passing(_) => passing += 1,
+            }
+            state.frames.push_back(frame);
+        }
+        (state.bytes, state.passing) = (bytes, passing);
+    }
+
+    /// Something may have been lost on the way here: the session has to catch up.
+    pub fn fall_behind(&self) {
+        let mut state = self.state.lock();
+        if !state.behind {
+            state.fall_behind();
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
+    /// The login was ended.
+    pub fn end(&self) {
+        self.state.lock().ended = true;
+        self.wake.notify_one();
+    }
+
+    /// Waits until there is something to take. Cancel-safe.
+    pub async fn ready(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Takes everything.
+    pub fn take(&self) -> Taken {
+        let mut state = self.state.lock();
+        if state.ended {
+            return Taken::Ended;
+        }
+        if state.behind {
+            return Taken::Behind(state.dropped);
+        }
+        (state.bytes, state.passing) = (0, 0);
+        Taken::Frames(std::mem::take(&mut state.frames))
+    }
+
+    /// From now on frames are kept again. To be called before the logs are read, so that nothing falls
+    /// between the reading and the keeping.
+    pub fn catch_up(&self) {
+        let mut state = self.state.lock();
+        state.behind = false;
+        state.dropped = 0;
+    }
+}
+
+impl State {
+    fn events(&self) -> usize {
+        self.frames.len() - self.passing
+    }
+
+    fn fall_behind(&mut self) {
+        self.dropped += self.events() as u64;
+        self.behind = true;
+        self.frames = VecDeque::new();
+        (self.bytes, self.passing) = (0, 0);
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tertulia_services::chats::{Event, EventBody, Receipt};
+    use tertulia_services::ids::UserId;
+
+    /// Small bounds.
+    pub fn options() -> Options {
+        Options {
+            heartbeat: Duration::from_secs(25),
+            hello_timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(10),
+            frame_bytes_max: 65_536,
+            outbound_frames_max: 8,
+            outbound_bytes_max: 1_000_000,
+            calls_in_flight_max: 16,
+            sessions_per_user_max: 2,
+            sessions_max: 10,
+            drain_spread: Duration::from_secs(1),
+        }
+    }
+
+    /// An event of a chat.
+    pub fn event(chat: i64, seq: i64) -> Arc<Frame> {
+        Frame::of_event(&Arc::new(Event {
+            chat: ChatId(chat),
+            seq,
+            at_ms: 0,
+            actor: UserId(1),
+            messages: 0,
+            body: EventBody::Pinned(1),
+        }))
+    }
+
+    fn typing(user: i64) -> Arc<Frame> {
+        Frame::of_typing(ChatId(1), UserId(user))
+    }
+
+    fn receipt(delivered: i64) -> Arc<Frame> {
+        let user = UserId(1);
+        Frame::of_receipt(
+            ChatId(1),
+            &Receipt {
+                user,
+                delivered,
+                seen: 0,
+            },
+        )
+    }
+
+    fn queue() -> Arc<Queue> {
+        Queue::new(LoginId(1), &options())
+    }
+
+    fn sorts(queue: &Queue) -> Vec<Sort> {
+        match queue.take() {
+            Taken::Frames(frames) => frames.iter().map(|frame| frame.sort).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_full_queue_is_dropped_and_the_session_is_behind_until_it_catches_up() {
+        let queue = queue();
+        (1..=10).for_each(|seq| queue.push(&event(1, seq)));
+        assert!(matches!(queue.take(), Taken::Behind(10)));
+        queue.catch_up();
+        queue.push(&event(1, 11));
+        assert_eq!(sorts(&queue), [event(1, 11).sort]);
+    }
+
+    #[test]
+    fn what_passes_never_makes_a_session_fall_behind() {
+        let queue = queue();
+        (1..=1_000).for_each(|user| queue.push(&typing(user)));
+        assert_eq!(sorts(&queue).len(), PASSING_FRAMES_MAX);
+        // The bound of what passes is not taken from the events, nor the reverse.
+        (1..=1_000).for_each(|user| queue.push(&typing(user)));
+        (1..=8).for_each(|seq| queue.push(&event(1, seq)));
+        assert_eq!(sorts(&queue).len(), 8);
+    }
+
+    #[test]
+    fn what_passes_waits_only_in_a_queue_that_is_nearly_empty_and_goes_first() {
+        let queue = queue();
+        queue.push(&typing(1));
+        queue.push(&event(1, 1));
+        assert_eq!(sorts(&queue), [typing(1).sort, event(1, 1).sort]);
+        queue.push(&typing(1));
+        (1..=2).for_each(|seq| queue.push(&event(1, seq)));
+        queue.push(&typing(2));
+        assert_eq!(sorts(&queue), [event(1, 1).sort, event(1, 2).sort]);
+    }
+
+    #[test]
+    fn only_the_newest_of_what_passes_waits() {
+        let queue = queue();
+        for frame in [receipt(1), typing(1), typing(1), receipt(2), typing(2)] {
+            queue.push(&frame);
+        }
+        let Taken::Frames(frames) = queue.take() else {
+            panic!("not there")
+        };
+        assert_eq!(frames.len(), 3);
+        assert!(frames[0].json().contains("\"deliveredSeq\":\"2\""));
+    }
+
+    #[test]
+    fn what_passes_is_dropped_when_the_session_is_behind() {
+        let queue = queue();
+        queue.push(&event(1, 1));
+        queue.push(&typing(1));
+        queue.fall_behind();
+        queue.push(&typing(1));
+        assert!(matches!(queue.take(), Taken::Behind(1)));
+        queue.catch_up();
+        assert_eq!(sorts(&queue), []);
+    }
+
+    #[test]
+    fn what_waits_of_a_chat_can_be_taken_out() {
+        let queue = queue();
+        queue.push(&event(1, 1));
+        queue.push(&typing(1));
+        queue.push(&event(2, 1));
+        queue.drop_chat(ChatId(1));
+        // What was taken out makes room.
+        (2..=8).for_each(|seq| queue.push(&event(2, seq)));
+        assert_eq!(sorts(&queue).len(), 8);
+    }
+}

@@ -1,0 +1,100 @@
+//! What fault tests do to a server, by flags that `--help` does not show. Nobody else needs them, and a server
+//! that is started with one says so in its log.
+
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use tertulia_api::live::told::Told;
+use tertulia_kit::bus::flaky::{self, Flaky};
+use tertulia_kit::bus::{Bus, Memory};
+use tertulia_store::fjall::{self, CrashPoint};
+
+/// Everything that may be done to a server. The default is nothing.
+#[derive(Debug, Default, Args)]
+pub struct Harm {
+    /// Aborts the process at a step of a send.
+    #[arg(long, hide = true, requires = "crash_after")]
+    crash_at: Option<CrashAt>,
+    /// How many sends go well before that.
+    #[arg(long, hide = true)]
+    crash_after: Option<u64>,
+    /// Makes the bus worse, such as `lose=300,repeat=100,seed=7`.
+    #[arg(long, hide = true, value_name = "FAULTS")]
+    bus_faults: Option<flaky::Faults>,
+    /// Breaks a promise on purpose, so that tests can show that they would see it.
+    #[arg(long, hide = true, requires = "confirm_sabotage")]
+    sabotage: Option<Sabotage>,
+    /// Said by who knows that `--sabotage` loses data.
+    #[arg(long, hide = true)]
+    confirm_sabotage: bool,
+}
+
+/// A step of a send at which a crash test aborts the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CrashAt {
+    /// The batch is made and not committed.
+    BeforeCommit,
+    /// The batch is on disk and nobody knows.
+    AfterCommitBeforeAck,
+    /// The sender knows and nobody else does.
+    AfterAckBeforePublish,
+}
+
+/// A promise that is broken on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Sabotage {
+    /// What a device missed is told without one of the events.
+    DropEvent,
+    /// What comes between attaching a session and its welcome is thrown away, and heads do not tell of it.
+    SkipCatchUpBuffer,
+    /// A repeat of a send is taken for another one.
+    ForgetIdempotency,
+    /// Now and then a seq is given twice.
+    ReuseSeq,
+    /// Answers do not wait for the disk.
+    AckBeforeSync,
+}
+
+impl Harm {
+    /// Says in the log what is done.
+    pub fn warn(&self) {
+        if self.crash_at.is_some() || self.bus_faults.is_some() || self.sabotage.is_some() {
+            tracing::warn!(harm = ?self, "this server is harmed on purpose, for tests");
+        }
+    }
+
+    /// The bus of the node.
+    pub fn bus(&self) -> Arc<dyn Bus<Told>> {
+        let bus = Arc::new(Memory::new());
+        match self.bus_faults {
+            Some(faults) => Arc::new(Flaky::new(bus, faults)),
+            None => bus,
+        }
+    }
+
+    /// What the logs are kept with.
+    pub fn of_store(&self, options: fjall::Options) -> fjall::Options {
+        let sabotage = self.sabotage.and_then(|sabotage| match sabotage {
+            Sabotage::DropEvent => Some(fjall::Sabotage::DropEvent),
+            Sabotage::ForgetIdempotency => Some(fjall::Sabotage::ForgetIdempotency),
+            Sabotage::ReuseSeq => Some(fjall::Sabotage::ReuseSeq),
+            Sabotage::AckBeforeSync => Some(fjall::Sabotage::AckBeforeSync),
+            Sabotage::SkipCatchUpBuffer => None,
+        });
+        fjall::Options {
+            crash_at: self.crash_at.map(|at| match at {
+                CrashAt::BeforeCommit => CrashPoint::BeforeCommit,
+                CrashAt::AfterCommitBeforeAck => CrashPoint::AfterCommitBeforeAck,
+                CrashAt::AfterAckBeforePublish => CrashPoint::AfterAckBeforePublish,
+            }),
+            crash_after: self.crash_after.unwrap_or(0),
+            sabotage,
+            ..options
+        }
+    }
+
+    /// Whether sessions lose what comes while they are welcomed.
+    pub fn skips_catch_up_buffer(&self) -> bool {
+        self.sabotage == Some(Sabotage::SkipCatchUpBuffer)
+    }
+}

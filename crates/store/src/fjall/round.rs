@@ -1,0 +1,451 @@
+//! What one commit is made of: the rows as they shall be, over those that there are. Decisions see it, and
+//! each adds to it; readers see nothing of it before it is on disk.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ::fjall::{Keyspace, OwnedWriteBatch};
+use tertulia_kit::error::Result;
+use tertulia_services::chats::decide::{Used, Write};
+use tertulia_services::chats::{
+    Audience, Chat, ChatKind, Event, Fact, Membership, Receipt, SendKey, Seq, UserEvent,
+};
+use tertulia_services::ids::{ChatId, UserId};
+
+use super::Shared;
+use super::codec::{self, Corrupt, SendHash};
+use super::disk::{META_POSITION, corrupt};
+use super::index::{self, Changes, Over};
+use super::reader::{Reader, Row};
+
+/// The rows.
+pub struct Round {
+    pub position: u64,
+    /// How many messages are new.
+    pub sends: u64,
+    pub chats: HashMap<ChatId, Row>,
+    pub memberships: HashMap<(ChatId, UserId), Option<Membership>>,
+    pub own_heads: HashMap<UserId, Seq>,
+    /// Who is in the groups in which others are than before.
+    pub audiences: HashMap<ChatId, Arc<[UserId]>>,
+    /// Who is in other chats than before that are not direct ones.
+    pub in_or_out: Vec<UserId>,
+    /// When the first of its messages ends that are to end.
+    pub ends_from_ms: Option<i64>,
+    /// When the first of its scheduled messages is to be sent.
+    pub sends_from_ms: Option<i64>,
+    /// What will be told, in the order of the decisions.
+    pub facts: Vec<Fact>,
+    /// With the positions of their commits.
+    events: HashMap<(ChatId, Seq), (u64, Arc<Event>)>,
+    own_events: Vec<Arc<UserEvent>>,
+    used: HashMap<SendHash, Used>,
+    index: Changes,
+    /// The key that was asked for last: what a decision uses is what it asked for.
+    asked: Option<Asked>,
+    /// The chat that was looked at last and is not of this round, and the commit of its newest receipt: a
+    /// decision looks at a chat before it writes it, so that there is no need to look it up again.
+    looked_at: Option<(ChatId, u64)>,
+}
+
+/// A send key of a user, and what it is in short.
+struct Asked {
+    user: UserId,
+    key: SendKey,
+    hash: SendHash,
+}
+
+/// What becomes a fact.
+enum Told {
+    Event(Arc<Event>),
+    Own(Arc<UserEvent>),
+    Receipt(ChatId, Receipt),
+}
+
+/// Somebody who came into a chat or left it.
+struct Turn {
+    chat: ChatId,
+    user: UserId,
+    is_in: bool,
+}
+
+impl Round {
+    /// An empty one for the commit `position`, with room for so many commands.
+    pub fn new(position: u64, commands: usize) -> Round {
+        Round {
+            position,
+            sends: 0,
+            chats: HashMap::with_capacity(commands),
+            memberships: HashMap::new(),
+            own_heads: HashMap::new(),
+            audiences: HashMap::new(),
+            in_or_out: Vec::new(),
+            ends_from_ms: None,
+            sends_from_ms: None,
+            facts: Vec::with_capacity(commands),
+            events: HashMap::with_capacity(commands),
+            own_events: Vec::new(),
+            used: HashMap::with_capacity(commands),
+            index: Changes::new(),
+            asked: None,
+            looked_at: None,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.chats.is_empty()
+            && self.memberships.is_empty()
+            && self.events.is_empty()
+            && self.own_events.is_empty()
+            && self.used.is_empty()
+            && self.index.is_empty()
+    }
+
+    /// A chat as it is now.
+    pub fn chat(&mut self, shared: &Shared, id: ChatId) -> Result<Option<Chat>> {
+        if let Some(row) = self.chats.get(&id) {
+            return Ok(Some(row.chat.clone()));
+        }
+        let row = shared.row(id)?;
+        self.looked_at = row.as_ref().map(|row| (id, row.marked_at));
+        Ok(row.map(|row| row.chat))
+    }
+
+    pub fn membership(
+        &self,
+        shared: &Shared,
+        chat: ChatId,
+        user: UserId,
+    ) -> Result<Option<Membership>> {
+        match self.memberships.get(&(chat, user)) {
+            Some(membership) => Ok(membership.clone()),
+            None => shared.membership(chat, user),
+        }
+    }
+
+    /// An event of this round.
+    pub fn event(&self, chat: ChatId, seq: Seq) -> Option<Arc<Event>> {
+        let event = self.events.get(&(chat, seq));
+        event.map(|(_, event)| Arc::clone(event))
+    }
+
+    /// What a key was used for.
+    pub fn used(&mut self, shared: &Shared, user: UserId, key: &SendKey) -> Result<Option<Used>> {
+        let hash = codec::send_hash(user, key);
+        match &mut self.asked {
+            None => {
+                let key = key.clone();
+                self.asked = Some(Asked { user, key, hash });
+            }
+            Some(asked) => {
+                asked.user = user;
+                asked.key.device.clone_from(&key.device);
+                let id = &key.client_message_id;
+                asked.key.client_message_id.clone_from(id);
+                asked.hash = hash;
+            }
+        }
+        match self.used.get(&hash) {
+            Some(used) => Ok(Some(used.clone())),
+            None => shared.send_keys.find(&hash),
+        }
+    }
+
+    /// Where a user's own log ends if something was added in this round.
+    pub fn own_head(&self, user: UserId) -> Option<Seq> {
+        self.own_heads.get(&user).copied()
+    }
+
+    /// The small tables as they are now.
+    pub fn index<'r>(&'r self, reader: &'r Reader<'r>) -> Over<'r, Reader<'r>> {
+        Over {
+            changes: &self.index,
+            below: reader,
+        }
+    }
+
+    /// Takes a decision in.
+    ///
+    /// # Errors
+    /// When something can not be looked up; the round must be dropped then, because part of the decision may
+    /// be in it.
+    pub fn take(&mut self, shared: &Shared, reader: &Reader<'_>, writes: Vec<Write>) -> Result<()> {
+        let mut told = Vec::with_capacity(1);
+        let mut turns = Vec::new();
+        for write in writes {
+            match write {
+                Write::Append(event) => {
+                    self.append(&event);
+                    told.push(Told::Event(event));
+                }
+                Write::Own(event) => {
+                    self.own_heads.insert(event.user, event.seq);
+                    self.own_events.push(Arc::clone(&event));
+                    told.push(Told::Own(event));
+                }
+                Write::Receipt(chat, receipt) => {
+                    self.mark(shared, chat)?;
+                    told.push(Told::Receipt(chat, receipt));
+                }
+                Write::Membership(chat, user, membership) => {
+                    let is_in = membership.is_some();
+                    if self.membership(shared, chat, user)?.is_some() != is_in {
+                        turns.push(Turn { chat, user, is_in });
+                    }
+                    self.memberships.insert((chat, user), membership);
+                }
+                quiet => self.put(shared, reader, quiet)?,
+            }
+        }
+        self.turn(shared, &turns)?;
+        // Whom it concerns is known when everything is written.
+        for told in told {
+            let fact = self.fact(shared, told)?;
+            self.facts.push(fact);
+        }
+        Ok(())
+    }
+
+    /// Takes in what nobody is told of.
+    fn put(&mut self, shared: &Shared, reader: &Reader<'_>, write: Write) -> Result<()> {
+        let index = &mut self.index;
+        match write {
+            Write::Chat(chat) => self.put_chat(shared, chat)?,
+            Write::Rewrite(event) => self.rewrite(reader, event)?,
+            Write::Used(user, key, used) => {
+                let hash = match &self.asked {
+                    Some(asked) if asked.user == user && asked.key == key => asked.hash,
+                    _ => codec::send_hash(user, &key),
+                };
+                self.used.insert(hash, used);
+            }
+            Write::Pair(pair, chat) => index::put_direct(index, pair, chat),
+            Write::Ban(chat, user, on) => index::put_ban(index, chat, user, on),
+            Write::Reaction(reaction, on) => index::put_reaction(index, &reaction, on),
+            Write::ReactionsGone(chat, message) => {
+                for reaction in index::reactions_to(&self.index(reader), chat, message)? {
+                    index::put_reaction(&mut self.index, &reaction, false);
+                }
+            }
+            Write::Change {
+                chat,
+                was,
+                now,
+                message,
+            } => index::put_change(index, chat, was, now, message),
+            Write::Deleted(chat, message) => index::put_deleted(index, chat, message),
+            Write::Mention(user, chat, message, on) => {
+                index::put_mention(index, user, chat, message, on);
+            }
+            Write::Call(chat, message, role) => index::put_call(index, chat, message, role),
+            Write::Reply {
+                chat,
+                thread,
+                message,
+            } => index::put_reply(index, chat, thread, message),
+            Write::Expiry {
+                at_ms,
+                chat,
+                message,
+                on,
+            } => {
+                if on {
+                    put_first(&mut self.ends_from_ms, at_ms);
+                }
+                index::put_expiry(index, at_ms, chat, message, on);
+            }
+            Write::Hidden(user, chat, message) => index::put_hidden(index, user, chat, message),
+            Write::Invite(invite) => index::put_invite(index, &invite),
+            Write::InviteGone(chat, code) => index::drop_invite(index, chat, &code),
+            Write::Scheduled(scheduled) => {
+                put_first(&mut self.sends_from_ms, scheduled.send_at_ms);
+                index::put_scheduled(index, &scheduled);
+            }
+            Write::ScheduledGone(scheduled) => index::drop_scheduled(index, &scheduled),
+            // These are told, and taken in beside that.
+            Write::Append(_) | Write::Own(_) | Write::Receipt(..) | Write::Membership(..) => {}
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, event: &Arc<Event>) {
+        self.sends += u64::from(event.message().is_some());
+        let row = (self.position, Arc::clone(event));
+        self.events.insert((event.chat, event.seq), row);
+    }
+
+    fn put_chat(&mut self, shared: &Shared, chat: Chat) -> Result<()> {
+        let moved_at = self.position;
+        if let Some(row) = self.chats.get_mut(&chat.id) {
+            row.moved_at = moved_at;
+            row.chat = chat;
+            return Ok(());
+        }
+        let marked_at = match self.looked_at {
+            Some((id, marked_at)) if id == chat.id => marked_at,
+            _ => shared.row(chat.id)?.map_or(0, |row| row.marked_at),
+        };
+        let row = Row {
+            moved_at,
+            marked_at,
+            chat,
+        };
+        self.chats.insert(row.chat.id, row);
+        Ok(())
+    }
+
+    /// An event with another content stays where it was in the order of commits.
+    fn rewrite(&mut self, reader: &Reader<'_>, event: Arc<Event>) -> Result<()> {
+        let place = (event.chat, event.seq);
+        if let Some(row) = self.events.get_mut(&place) {
+            row.1 = event;
+            return Ok(());
+        }
+        let position = reader.event_position(event.chat, event.seq)?;
+        let position = position.ok_or_else(|| corrupt(Corrupt("a change of no event")))?;
+        self.events.insert(place, (position, event));
+        Ok(())
+    }
+
+    /// A receipt of the chat has moved.
+    fn mark(&mut self, shared: &Shared, chat: ChatId) -> Result<()> {
+        if let Some(row) = self.chats.get_mut(&chat) {
+            row.marked_at = self.position;
+            return Ok(());
+        }
+        let mut row = shared.known_row(chat)?;
+        row.marked_at = self.position;
+        self.chats.insert(chat, row);
+        Ok(())
+    }
+
+    /// Takes in who came and who left, all in one decision.
+    fn turn(&mut self, shared: &Shared, turns: &[Turn]) -> Result<()> {
+        for of_chat in turns.chunk_by(|a, b| a.chat == b.chat) {
+            let chat = of_chat[0].chat;
+            let kind = self.kind(shared, chat)?;
+            for Turn { user, is_in, .. } in of_chat {
+                match is_in {
+                    true => index::put_chat_of(&mut self.index, *user, chat, kind.is_direct()),
+                    false => index::drop_chat_of(&mut self.index, *user, chat),
+                }
+                if !kind.is_direct() {
+                    self.in_or_out.push(*user);
+                }
+            }
+            if kind == ChatKind::Group {
+                let mut members = self.members(shared, chat)?.to_vec();
+                for Turn { user, is_in, .. } in of_chat {
+                    match (members.binary_search(user), is_in) {
+                        (Err(place), true) => members.insert(place, *user),
+                        (Ok(place), false) => _ = members.remove(place),
+                        (Ok(_), true) | (Err(_), false) => {}
+                    }
+                }
+                self.audiences.insert(chat, members.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn fact(&self, shared: &Shared, told: Told) -> Result<Fact> {
+        Ok(match told {
+            Told::Event(event) => Fact::Event {
+                audience: self.audience(shared, event.chat)?,
+                event,
+            },
+            Told::Own(event) => Fact::UserEvent(event),
+            Told::Receipt(chat, receipt) => Fact::Receipt {
+                chat,
+                receipt,
+                audience: self.audience(shared, chat)?,
+            },
+        })
+    }
+
+    fn audience(&self, shared: &Shared, chat: ChatId) -> Result<Audience> {
+        Ok(match self.kind(shared, chat)? {
+            ChatKind::Direct(pair) => Audience::Pair(pair.users()),
+            ChatKind::Channel => Audience::Warm,
+            ChatKind::Group => Audience::Members(self.members(shared, chat)?),
+        })
+    }
+
+    fn kind(&self, shared: &Shared, chat: ChatId) -> Result<ChatKind> {
+        match self.chats.get(&chat) {
+            Some(row) => Ok(row.chat.kind),
+            None => Ok(shared.known_row(chat)?.chat.kind),
+        }
+    }
+
+    fn members(&self, shared: &Shared, chat: ChatId) -> Result<Arc<[UserId]>> {
+        match self.audiences.get(&chat) {
+            Some(members) => Ok(Arc::clone(members)),
+            None => shared.members(chat),
+        }
+    }
+
+    /// All rows, to be committed as one. The send keys go into `keys`; `row` is where rows are encoded.
+    pub fn batch(&self, shared: &Shared, keys: &Keyspace, row: &mut Vec<u8>) -> OwnedWriteBatch {
+        let disk = &shared.disk;
+        let rows = self.events.len()
+            + self.used.len()
+            + self.chats.len()
+            + self.memberships.len()
+            + self.own_events.len()
+            + self.own_heads.len()
+            + self.index.len()
+            + 1;
+        let mut batch = disk.batch(rows);
+        for ((chat, seq), (position, event)) in by_key(&self.events) {
+            codec::write_event(row, *position, event);
+            batch.insert(&disk.events, codec::two_key(chat.0, *seq), &row[..]);
+        }
+        for (hash, used) in by_key(&self.used) {
+            codec::write_used(row, used);
+            batch.insert(keys, *hash, &row[..]);
+        }
+        for (id, chat) in by_key(&self.chats) {
+            codec::write_chat(row, &chat.chat, chat.moved_at, chat.marked_at);
+            batch.insert(&disk.chats, codec::id_key(id.0), &row[..]);
+        }
+        for ((chat, user), membership) in by_key(&self.memberships) {
+            let key = codec::two_key(chat.0, user.0);
+            match membership {
+                None => batch.remove(&disk.memberships, key),
+                Some(membership) => {
+                    codec::write_membership(row, membership);
+                    batch.insert(&disk.memberships, key, &row[..]);
+                }
+            }
+        }
+        for event in &self.own_events {
+            codec::write_user_event(row, event);
+            let key = codec::two_key(event.user.0, event.seq);
+            batch.insert(&disk.user_events, key, &row[..]);
+        }
+        for (user, head) in by_key(&self.own_heads) {
+            codec::write_value(row, *head);
+            batch.insert(&disk.user_heads, codec::id_key(user.0), &row[..]);
+        }
+        for (key, value) in &self.index {
+            match value {
+                None => batch.remove(&disk.index, &key[..]),
+                Some(value) => batch.insert(&disk.index, &key[..], &value[..]),
+            }
+        }
+        batch.insert(&disk.meta, META_POSITION, self.position.to_be_bytes());
+        batch
+    }
+}
+
+fn put_first(first: &mut Option<i64>, at_ms: i64) {
+    *first = Some(first.map_or(at_ms, |first| first.min(at_ms)));
+}
+
+/// Rows in the order of their keys: neighbours find their place in the engine's tables for less.
+fn by_key<K: Ord, V>(rows: &HashMap<K, V>) -> Vec<(&K, &V)> {
+    let mut rows: Vec<_> = rows.iter().collect();
+    rows.sort_unstable_by_key(|(key, _)| *key);
+    rows
+}
