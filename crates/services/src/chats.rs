@@ -471,14 +471,16 @@ impl Chats {
     }
 
     async fn write(&self, caller: &Caller, act: Act) -> Result<Done> {
-        self.store
-            .write(Command {
-                actor: caller.user,
-                at_ms: self.clock.now_ms(),
-                act,
-                limits: self.limits,
-            })
-            .await
+        self.store.write(self.command(caller, act)).await
+    }
+
+    fn command(&self, caller: &Caller, act: Act) -> Command {
+        Command {
+            actor: caller.user,
+            at_ms: self.clock.now_ms(),
+            act,
+            limits: self.limits,
+        }
     }
 
     async fn changed(&self, caller: &Caller, act: Act) -> Result<Option<Seq>> {

@@ -1,11 +1,14 @@
 //! What waits for one session.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
+use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tertulia_services::ids::{ChatId, LoginId};
-use tokio::sync::Notify;
 
 use super::Options;
 use super::told::{Frame, Sort};
@@ -25,7 +28,9 @@ pub struct Queue {
     bytes_max: usize,
     /// Guards what waits, for a few lines.
     state: Mutex<State>,
-    wake: Notify,
+    /// There is something to take, and the session has not looked since.
+    news: AtomicBool,
+    session: AtomicWaker,
 }
 
 #[derive(Default)]
@@ -60,7 +65,8 @@ impl Queue {
             frames_max: options.outbound_frames_max,
             bytes_max: options.outbound_bytes_max,
             state: Mutex::new(State::default()),
-            wake: Notify::new(),
+            news: AtomicBool::new(false),
+            session: AtomicWaker::new(),
         })
     }
 
@@ -73,7 +79,7 @@ impl Queue {
         };
         drop(state);
         if news {
-            self.wake.notify_one();
+            self.wake();
         }
     }
 
@@ -142,19 +148,41 @@ impl Queue {
         if !state.behind {
             state.fall_behind();
             drop(state);
-            self.wake.notify_one();
+            self.wake();
         }
     }
 
     /// The login was ended.
     pub fn end(&self) {
         self.state.lock().ended = true;
-        self.wake.notify_one();
+        self.wake();
     }
 
-    /// Waits until there is something to take. Cancel-safe.
+    /// Waits until there is something to take. Cancel-safe; only one may wait.
     pub async fn ready(&self) {
-        self.wake.notified().await;
+        poll_fn(|cx| {
+            if self.has_news() {
+                return Poll::Ready(());
+            }
+            self.session.register(cx.waker());
+            match self.has_news() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    /// Whether there is something to take that was not asked for before.
+    pub fn has_news(&self) -> bool {
+        self.news.load(Ordering::Relaxed) && self.news.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whoever was woken and has not looked yet will see it.
+    fn wake(&self) {
+        if !self.news.swap(true, Ordering::AcqRel) {
+            self.session.wake();
+        }
     }
 
     /// Takes everything.

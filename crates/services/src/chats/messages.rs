@@ -1,6 +1,6 @@
 //! Messages: what members do with them.
 
-use tertulia_kit::error::Result;
+use tertulia_kit::error::{Failure, Result};
 
 use super::*;
 use crate::ids::ScheduledId;
@@ -38,21 +38,43 @@ impl Chats {
     /// `OVERLOADED` (nothing was written), or the failure of the store (to be sent again with the same client
     /// message id).
     pub async fn send(&self, member: &Member, out: Outgoing) -> Result<Sent> {
+        let act = self.new_message(member, out)?;
+        sent(self.write(member.caller(), act).await)
+    }
+
+    /// Appends messages in the order given, each as [`send`](Chats::send) does: one that is refused does not keep
+    /// the next from being sent. Gives what each came to, in the same order.
+    pub async fn send_all(&self, messages: Vec<(Member, Outgoing)>) -> Vec<Result<Sent>> {
+        let mut commands = Vec::with_capacity(messages.len());
+        let mut refusals = Vec::with_capacity(messages.len());
+        for (member, out) in messages {
+            match self.new_message(&member, out) {
+                Ok(act) => {
+                    commands.push(self.command(member.caller(), act));
+                    refusals.push(None);
+                }
+                Err(refusal) => refusals.push(Some(refusal)),
+            }
+        }
+        let mut done = self.store.write_all(commands).await.into_iter();
+        let outcome = |refusal: Option<Failure>| match refusal {
+            Some(refusal) => Err(refusal),
+            None => sent(done.next().unwrap_or_else(|| Err(unexpected()))),
+        };
+        refusals.into_iter().map(outcome).collect()
+    }
+
+    fn new_message(&self, member: &Member, out: Outgoing) -> Result<Act> {
         check(&out)?;
-        let caller = member.caller();
-        let new = NewMessage {
+        Ok(Act::Send(NewMessage {
             chat: member.chat(),
             id: MessageId(self.ids.next()),
-            key: key(caller, out.client_message_id),
+            key: key(member.caller(), out.client_message_id),
             text: out.text,
             reply_to: out.reply_to,
             thread: out.thread,
             mentions: out.mentions,
-        };
-        match self.write(caller, Act::Send(new)).await? {
-            Done::Sent(sent) => Ok(sent),
-            _ => Err(unexpected()),
-        }
+        }))
     }
 
     /// Copies messages of a chat that the caller can read into the chat, in the order of their seqs.
@@ -347,6 +369,13 @@ impl Chats {
         event
             .filter(|event| event.message().is_some())
             .ok_or_else(errors::message_not_found)
+    }
+}
+
+fn sent(done: Result<Done>) -> Result<Sent> {
+    match done? {
+        Done::Sent(sent) => Ok(sent),
+        _ => Err(unexpected()),
     }
 }
 
