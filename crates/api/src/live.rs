@@ -11,6 +11,7 @@ pub mod session;
 pub mod socket;
 pub mod stream;
 pub mod told;
+mod turns;
 mod warm;
 
 use std::sync::Arc;
@@ -89,6 +90,11 @@ impl Live {
         lifecycle.spawn_loop("hub", move || {
             let (told, hub) = (told.clone(), Arc::clone(&heeding));
             async move { _ = told.run_until_cancelled(hub.heed_disruptions()).await }
+        });
+        let (told, giving) = (lifecycle.told_loops(), Arc::clone(&hub));
+        lifecycle.spawn_loop("turns", move || {
+            let (told, hub) = (told.clone(), Arc::clone(&giving));
+            async move { _ = told.run_until_cancelled(hub.give_turns()).await }
         });
         Arc::new(Live {
             options,

@@ -30,6 +30,7 @@ pub static SCHEMA: Schema = Schema {
         ("chats", "How large chats may be."),
         ("store", "How chats are kept."),
         ("drain", "How the server stops."),
+        ("metrics", "What the server counts."),
     ],
     fields: FIELDS,
     env_reserved: &["TERTULIA_CONFIG"],
@@ -110,6 +111,9 @@ const FIELDS: &[Field] = &[
         the server stops."),
     Field::number("drain.spread_ms", 5_000, 0..=600_000, "Over how long the clients of a stopping server \
         are asked to spread their return."),
+    Field::list("metrics.listen", "Where /metrics is read in the form of Prometheus, such as 127.0.0.1:9090. \
+        Whoever can connect there reads it; with none, nobody does.")
+        .checked(socket_address),
 ];
 
 /// The tree.
@@ -128,6 +132,7 @@ pub struct Config {
     pub chats: Chats,
     pub store: Store,
     pub drain: Drain,
+    pub metrics: Metrics,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -199,6 +204,12 @@ pub struct Store {
 pub struct Drain {
     pub grace_ms: u64,
     pub spread_ms: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    pub listen: Vec<SocketAddr>,
 }
 
 /// Fills the tree from the file, the environment of this process and the flags.

@@ -17,6 +17,8 @@ use super::progress::Progress;
 
 /// How many connections make accounts at once: enough to keep the server's hashing busy.
 const CONNECTIONS: usize = 8;
+/// How many members are added at once: as many as the server takes.
+const MEMBERS_AT_ONCE: usize = 200;
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server, by its address.
@@ -152,6 +154,35 @@ impl Server {
             id(&answer["chat"], "chatId")
         })
         .await
+    }
+
+    /// Makes a channel of an account, with these members.
+    ///
+    /// # Errors
+    /// When it can not be made.
+    pub async fn channel(self, owner: &Account, members: &[Account]) -> Result<i64> {
+        let name = run_name();
+        let progress = Progress::of("members", members.len() as u64);
+        let made = self.shared_out(1, async |caller, _| {
+            let request = json!({
+                "kind": "CHAT_KIND_CHANNEL",
+                "title": name,
+                "clientChatId": name,
+            });
+            let method = "tertulia.chats.v1.ChatsService/CreateChat";
+            let answer = caller.call(method, &owner.access_token, request).await?;
+            let chat_id = id(&answer["chat"], "chatId")?;
+            for some in members.chunks(MEMBERS_AT_ONCE) {
+                let ids: Vec<String> = some.iter().map(|m| m.user_id.to_string()).collect();
+                let request = json!({ "chatId": chat_id.to_string(), "userIds": ids });
+                let method = "tertulia.chats.v1.MembersService/AddMembers";
+                caller.call(method, &owner.access_token, request).await?;
+                some.iter().for_each(|_| progress.one());
+            }
+            Ok(chat_id)
+        });
+        let made = made.await?;
+        made.into_iter().next().context("there is one")
     }
 
     /// Does `work` for every number below `count`, shared out over a few connections.
