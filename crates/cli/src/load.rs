@@ -20,6 +20,7 @@ mod people;
 mod proc;
 mod progress;
 mod report;
+mod scenario;
 mod socket;
 mod storm;
 mod talk;
@@ -63,6 +64,8 @@ pub enum LoadCommand {
     Catchup(Catchup),
     /// All connections drop at once, and everybody comes back at once.
     Storm(Storm),
+    /// People who log in, look at their chats, read and write with pauses.
+    Scenario(Scenario),
     /// Starts servers of its own and measures every published figure.
     Bench(Bench),
 }
@@ -152,6 +155,9 @@ pub struct Hot {
     /// How long they are.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(template::TEXT_BYTES_MIN as i64..=8_000))]
     bytes: u32,
+    /// Sets any key of our own server, such as live.turn_sessions_max=32. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// How many pairs talk beside it.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pairs: u32,
@@ -196,6 +202,29 @@ pub struct Catchup {
     /// Where the server shows its metrics, such as 127.0.0.1:9090, for how often it reads its store.
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
+    /// The server's process, when it is on this machine, for its processor time.
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+    /// Prints one JSON array instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// People who log in, look at their chats, read and write with pauses.
+#[derive(Debug, Args)]
+pub struct Scenario {
+    /// The server, such as http://127.0.0.1:8080, with its limits off; without it, one of our own is started.
+    #[arg(long)]
+    url: Option<String>,
+    /// How many people, two to a chat.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    people: u32,
+    /// Over how long they arrive. Each logs in, and a password takes the server its time.
+    #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    arrival: u64,
+    /// How long is measured once all are there.
+    #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
     /// The server's process, when it is on this machine, for its processor time.
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
@@ -313,6 +342,7 @@ async fn dispatch(command: LoadCommand) -> Result<ExitCode> {
         LoadCommand::Idle(args) => run_idle(args).await,
         LoadCommand::Catchup(args) => run_catchup(args).await,
         LoadCommand::Storm(args) => run_storm(args).await,
+        LoadCommand::Scenario(args) => run_scenario(args).await,
         LoadCommand::Bench(Bench { quick, only, out }) => {
             proc::raise_open_files();
             let plan = if quick {
@@ -531,7 +561,9 @@ async fn run_hot(args: Hot) -> Result<ExitCode> {
         "somebody has to read what is written"
     );
     enough_files(online + 2 * args.pairs as usize)?;
-    let host = Host::at(args.url.as_deref(), args.server_pid, hot::SETTINGS).await?;
+    let set = args.set.iter().map(String::as_str);
+    let settings: Vec<&str> = hot::SETTINGS.iter().copied().chain(set).collect();
+    let host = Host::at(args.url.as_deref(), args.server_pid, &settings).await?;
     let people = hot::People::make(
         host.server,
         args.members as usize,
@@ -574,6 +606,23 @@ async fn run_storm(args: Storm) -> Result<ExitCode> {
         process: host.process,
     };
     let figures = storm::run(host.server, &people, &plan).await?;
+    host.stop().await?;
+    print_figures(&figures, args.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_scenario(args: Scenario) -> Result<ExitCode> {
+    let people = args.people.next_multiple_of(2) as usize;
+    // Each of them has a connection, and another one while logging in.
+    enough_files(2 * people)?;
+    let host = Host::at(args.url.as_deref(), args.server_pid, hot::SETTINGS).await?;
+    let pairs = host.server.pairs(people / 2).await?;
+    let plan = scenario::Plan {
+        arrival: Duration::from_secs(args.arrival),
+        measured: Duration::from_secs(args.seconds),
+        process: host.process,
+    };
+    let figures = scenario::run(host.server, &pairs, &plan).await?;
     host.stop().await?;
     print_figures(&figures, args.json)?;
     Ok(ExitCode::SUCCESS)
@@ -690,6 +739,7 @@ mod tests {
             idle,
             "load group --members 500 --rate 20 --runs 3",
             "load group --members 500 --under-way 8",
+            "load scenario --people 10000 --arrival 60 --seconds 90",
             "load storm --connections 10000 --missed 10 --runs 3",
             "load hot --members 10000 --online 1000 --rate 200 --slow 10",
             "load catchup --runs 3 --chats 500 --events 100000 --json",

@@ -59,6 +59,8 @@ const FIELDS: &[Field] = &[
         before they are dropped and it is told to catch up."),
     Field::number("live.outbound_bytes_max", 1_048_576, 65_536..=268_435_456, "How many bytes wait for a \
         slow reader."),
+    Field::number("live.turn_sessions_max", 32, 1..=1_000_000, "How many sessions are woken at once for an event \
+        of a large chat, before everybody else has a turn."),
     Field::number("live.calls_in_flight_max", 16, 1..=1_024, "How many calls of one session are under way \
         at once; more wait unread."),
     Field::number("live.sessions_per_user_max", 50, 1..=10_000, "How many sessions one user may have on \
@@ -144,6 +146,7 @@ pub struct Live {
     pub frame_bytes_max: usize,
     pub outbound_frames_max: usize,
     pub outbound_bytes_max: usize,
+    pub turn_sessions_max: usize,
     pub calls_in_flight_max: usize,
     pub sessions_per_user_max: usize,
     pub sessions_max: usize,
@@ -233,6 +236,7 @@ impl Live {
             frame_bytes_max: self.frame_bytes_max,
             outbound_frames_max: self.outbound_frames_max,
             outbound_bytes_max: self.outbound_bytes_max,
+            turn_sessions_max: self.turn_sessions_max,
             calls_in_flight_max: self.calls_in_flight_max,
             sessions_per_user_max: self.sessions_per_user_max,
             sessions_max: self.sessions_max,

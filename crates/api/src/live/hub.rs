@@ -53,7 +53,7 @@ impl Hub {
                 options: options.clone(),
                 shards: std::array::from_fn(|_| Mutex::new(HashMap::new())),
                 warm: WarmChats::new(),
-                turns: Turns::default(),
+                turns: Turns::new(options.turn_sessions_max),
                 disruptions: bus.disruptions(),
                 _subscription: bus.subscribe(told::OF_MANY, sink),
                 bus,

@@ -235,6 +235,7 @@ pub mod tests {
             frame_bytes_max: 65_536,
             outbound_frames_max: 8,
             outbound_bytes_max: 1_000_000,
+            turn_sessions_max: 32,
             calls_in_flight_max: 16,
             sessions_per_user_max: 2,
             sessions_max: 10,

@@ -14,18 +14,24 @@ use tokio::sync::Notify;
 
 use super::queue::Queue;
 
-/// How many sessions are woken before everybody else has a turn. Each writes for some ten microseconds.
-const SLICE_SESSIONS: usize = 32;
-
 /// Those who wait, in their order.
-#[derive(Default)]
 pub struct Turns {
+    slice_sessions: usize,
     /// Guards the order, for a few lines.
     waiting: Mutex<VecDeque<Arc<Queue>>>,
     more: Notify,
 }
 
 impl Turns {
+    /// Nobody waits; so many are woken before everybody else has a turn.
+    pub fn new(slice_sessions: usize) -> Self {
+        Turns {
+            slice_sessions,
+            waiting: Mutex::default(),
+            more: Notify::new(),
+        }
+    }
+
     /// Puts these at the end. None of them waits already: see [`Queue::push_for_turn`].
     pub fn extend(&self, queues: Vec<Arc<Queue>>) {
         if queues.is_empty() {
@@ -50,7 +56,7 @@ impl Turns {
     fn give_slice(&self) -> bool {
         let slice: Vec<Arc<Queue>> = {
             let mut waiting = self.waiting.lock();
-            let count = waiting.len().min(SLICE_SESSIONS);
+            let count = waiting.len().min(self.slice_sessions);
             waiting.drain(..count).collect()
         };
         slice.iter().for_each(|queue| queue.turn());
@@ -66,6 +72,8 @@ mod tests {
     use super::super::queue::tests::{event, options};
     use super::*;
 
+    const SLICE_SESSIONS: usize = 4;
+
     fn queues(count: usize) -> Vec<Arc<Queue>> {
         let queue = |_| Queue::new(LoginId(1), &options());
         (0..count).map(queue).collect()
@@ -80,7 +88,7 @@ mod tests {
 
     #[tokio::test]
     async fn everybody_else_has_a_turn_between_two_slices() {
-        let (turns, all) = (Turns::default(), queues(3 * SLICE_SESSIONS));
+        let (turns, all) = (Turns::new(SLICE_SESSIONS), queues(3 * SLICE_SESSIONS));
         for queue in &all {
             assert!(queue.push_for_turn(&event(1, 1)));
         }
@@ -96,7 +104,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_waits_once_and_not_again_before_its_turn() {
-        let (turns, all) = (Turns::default(), queues(1));
+        let (turns, all) = (Turns::new(SLICE_SESSIONS), queues(1));
         assert!(all[0].push_for_turn(&event(1, 1)));
         assert!(!all[0].push_for_turn(&event(1, 2)));
         turns.extend(all.clone());
@@ -107,7 +115,7 @@ mod tests {
 
     #[test]
     fn who_has_been_woken_by_something_else_is_not_woken_for_nothing() {
-        let (turns, all) = (Turns::default(), queues(1));
+        let (turns, all) = (Turns::new(SLICE_SESSIONS), queues(1));
         assert!(all[0].push_for_turn(&event(1, 1)));
         turns.extend(all.clone());
         all[0].push(&event(2, 1));

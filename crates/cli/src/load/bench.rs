@@ -79,7 +79,7 @@ impl Plan {
             idle_connections: 5_000,
             idle_rest: Duration::from_secs(30),
             groups: [100, 1_000],
-            comes_back: 50,
+            comes_back: 200,
             chats: [500, 2_000],
             events: 100_000,
             hot: (10_000, [1_000, 10_000]),

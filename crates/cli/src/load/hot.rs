@@ -115,10 +115,10 @@ const PAIRS_TEXT_BYTES: usize = 128;
 const PAIRS_IN_FLIGHT: usize = 16;
 
 impl Outcome {
-    /// How many times longer a message of a pair takes beside the loud chat, for the 99th of a hundred.
-    pub fn ratio(&self) -> f64 {
-        let p99 = |outcome: &direct::Outcome| milliseconds(&outcome.delivery_ns, 0.99);
-        p99(&self.loud) / p99(&self.quiet)
+    /// How many times longer a message of a pair takes to the other end beside the loud chat.
+    pub fn ratio(&self, quantile: f64) -> f64 {
+        let time = |outcome: &direct::Outcome| milliseconds(&outcome.delivery_ns, quantile);
+        time(&self.loud) / time(&self.quiet)
     }
 }
 
@@ -161,13 +161,15 @@ async fn beside(
     std::thread::Builder::new()
         .name("chat".to_owned())
         .spawn(move || {
-            step_back();
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build();
             let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-                // Who does not wait for it any more has been told why.
-                let opened = || _ = tell_open.send(());
+                let opened = || {
+                    step_back();
+                    // Who does not wait for it any more has been told why.
+                    _ = tell_open.send(());
+                };
                 runtime.block_on(group::run(server, &members, chat_id, &group, opened))
             });
             _ = tell.send(outcome);
@@ -205,9 +207,6 @@ pub fn figures(name: &str, outcomes: &[Outcome]) -> Vec<Figure> {
     let told = |f: &dyn Fn(&group::Outcome) -> f64| each(&|o| Some(f(&o.chat)));
     let quiet: Vec<direct::Outcome> = outcomes.iter().map(|o| o.quiet.clone()).collect();
     let loud: Vec<direct::Outcome> = outcomes.iter().map(|o| o.loud.clone()).collect();
-    let delivery = |of: for<'a> fn(&'a Outcome) -> &'a direct::Outcome| {
-        each(&|o| Some(milliseconds(&of(o).delivery_ns, 0.99)))
-    };
     let rows = [
         ("told behind", "times", told(&|o| o.behind as f64)),
         (
@@ -220,12 +219,15 @@ pub fn figures(name: &str, outcomes: &[Outcome]) -> Vec<Figure> {
             "MiB",
             each(&|o| Some(o.chat.reading.server_grown_bytes? / 1_048_576.0)),
         ),
-        ("others' delivery p99, quiet", "ms", delivery(|o| &o.quiet)),
-        ("others' delivery p99, loud", "ms", delivery(|o| &o.loud)),
+        (
+            "others' p50, loud : quiet",
+            "times",
+            each(&|o| Some(o.ratio(0.5))),
+        ),
         (
             "others' p99, loud : quiet",
             "times",
-            each(&|o| Some(o.ratio())),
+            each(&|o| Some(o.ratio(0.99))),
         ),
     ];
     for (what, unit, runs) in rows {

@@ -85,6 +85,29 @@ impl Server {
         }
     }
 
+    /// Signs in once more, and gives the access token.
+    ///
+    /// # Errors
+    /// When the server does not take it.
+    pub async fn login(self, account: &Account) -> Result<String> {
+        let (mut caller, connection) = self.caller().await?;
+        let request = json!({
+            "name": account.name,
+            "password": account.password,
+            "device": { "name": "load" },
+        });
+        let login = async {
+            let method = "tertulia.identity.v1.IdentityService/Login";
+            let answer = caller.call(method, "", request).await?;
+            let token = answer["credentials"]["accessToken"].as_str();
+            Ok(token.context("the answer has no access token")?.to_owned())
+        };
+        tokio::select! {
+            token = login => token,
+            end = connection => Err(closed(end)),
+        }
+    }
+
     /// Makes `count` accounts.
     ///
     /// # Errors
@@ -239,12 +262,15 @@ pub struct Account {
     pub user_id: i64,
     /// For calls and for hello.
     pub access_token: String,
+    /// To sign in with again.
+    name: String,
+    password: String,
 }
 
 impl Account {
     async fn make(caller: &mut Caller, name: &str) -> Result<Self> {
         let password = format!("{:032x}", rand::random::<u128>());
-        let request = json!({ "name": name, "password": password, "device": { "name": "load" } });
+        let request = json!({ "name": name, "password": &password, "device": { "name": "load" } });
         let answer = caller
             .call(
                 "tertulia.identity.v1.IdentityService/CreateAccount",
@@ -259,6 +285,8 @@ impl Account {
         Ok(Account {
             user_id: id(credentials, "userId")?,
             access_token: token.to_owned(),
+            name: name.to_owned(),
+            password,
         })
     }
 }
