@@ -30,6 +30,7 @@ pub static SCHEMA: Schema = Schema {
         ("chats", "How large chats may be."),
         ("store", "How chats are kept."),
         ("drain", "How the server stops."),
+        ("metrics", "What the server counts."),
     ],
     fields: FIELDS,
     env_reserved: &["TERTULIA_CONFIG"],
@@ -58,6 +59,8 @@ const FIELDS: &[Field] = &[
         before they are dropped and it is told to catch up."),
     Field::number("live.outbound_bytes_max", 1_048_576, 65_536..=268_435_456, "How many bytes wait for a \
         slow reader."),
+    Field::number("live.turn_sessions_max", 32, 1..=1_000_000, "How many sessions are woken at once for an event \
+        of a large chat, before everybody else has a turn."),
     Field::number("live.calls_in_flight_max", 16, 1..=1_024, "How many calls of one session are under way \
         at once; more wait unread."),
     Field::number("live.sessions_per_user_max", 50, 1..=10_000, "How many sessions one user may have on \
@@ -110,6 +113,9 @@ const FIELDS: &[Field] = &[
         the server stops."),
     Field::number("drain.spread_ms", 5_000, 0..=600_000, "Over how long the clients of a stopping server \
         are asked to spread their return."),
+    Field::list("metrics.listen", "Where /metrics is read in the form of Prometheus, such as 127.0.0.1:9090. \
+        Whoever can connect there reads it; with none, nobody does.")
+        .checked(socket_address),
 ];
 
 /// The tree.
@@ -128,6 +134,7 @@ pub struct Config {
     pub chats: Chats,
     pub store: Store,
     pub drain: Drain,
+    pub metrics: Metrics,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -139,6 +146,7 @@ pub struct Live {
     pub frame_bytes_max: usize,
     pub outbound_frames_max: usize,
     pub outbound_bytes_max: usize,
+    pub turn_sessions_max: usize,
     pub calls_in_flight_max: usize,
     pub sessions_per_user_max: usize,
     pub sessions_max: usize,
@@ -201,6 +209,12 @@ pub struct Drain {
     pub spread_ms: u64,
 }
 
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    pub listen: Vec<SocketAddr>,
+}
+
 /// Fills the tree from the file, the environment of this process and the flags.
 ///
 /// # Errors
@@ -222,6 +236,7 @@ impl Live {
             frame_bytes_max: self.frame_bytes_max,
             outbound_frames_max: self.outbound_frames_max,
             outbound_bytes_max: self.outbound_bytes_max,
+            turn_sessions_max: self.turn_sessions_max,
             calls_in_flight_max: self.calls_in_flight_max,
             sessions_per_user_max: self.sessions_per_user_max,
             sessions_max: self.sessions_max,

@@ -4,5 +4,6 @@ pub mod config;
 pub mod config_command;
 pub mod due;
 pub mod harm;
+pub mod metrics;
 pub mod verify;
 pub mod wiring;

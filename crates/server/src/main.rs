@@ -99,6 +99,9 @@ async fn serve(options: Serve) -> anyhow::Result<ExitCode> {
     let config: Config = config::load(options.config.clone(), options.flags())?.value;
     telemetry::start(&config.log)?;
     let node = wiring::start(config, options.harm).await?;
+    for address in &node.metrics {
+        println!("Metrics are at http://{address}/metrics");
+    }
     println!("Tertulia is ready at http://{}", node.address);
     println!(
         "(started in {} ms; Ctrl+C stops it)",

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::due;
 use crate::harm::Harm;
+use crate::metrics;
 
 /// The version of the data folder's layout that this binary writes.
 const DATA_FORMAT: u32 = 1;
@@ -45,6 +46,8 @@ const CLOCK_KEEP: Duration = Duration::from_secs(1);
 pub struct Node {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where its numbers are read.
+    pub metrics: Vec<SocketAddr>,
     /// How long the start took.
     pub started_in: Duration,
     /// Its tasks.
@@ -173,10 +176,13 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     let serving = transport::serve(listener, http.clone(), door, lifecycle.clone());
     lifecycle.spawn(Kind::Door, "http", serving);
     watch(&health, &log, &sqlite);
+    let numbers = metrics::of_node(&log, &live);
+    let metrics = metrics::serve(&numbers, &config.metrics.listen, &lifecycle).await?;
     health.ready();
 
     Ok(Node {
         address,
+        metrics,
         started_in: began.elapsed(),
         rpc: rpc_service(gate, config.http.body_bytes_max),
         http,

@@ -179,6 +179,16 @@ impl ChatLog {
         self.shared.health.check(&self.shared.clock)
     }
 
+    /// How often the tables were asked since the start, where no cache had the answer.
+    pub fn reads(&self) -> u64 {
+        self.shared.disk.reads.asked.get()
+    }
+
+    /// How many rows that gave.
+    pub fn rows_read(&self) -> u64 {
+        self.shared.disk.reads.rows.get()
+    }
+
     /// Takes no more writes, finishes those that wait and tells what they committed. Reading goes on.
     pub async fn close(&self) {
         let threads = self.stop();

@@ -44,6 +44,8 @@ struct State {
     dropped: u64,
     behind: bool,
     ended: bool,
+    /// Waits to be woken in its turn.
+    in_turn: bool,
 }
 
 /// What a session takes out of its queue.
@@ -70,16 +72,41 @@ impl Queue {
         })
     }
 
-    /// Puts a frame at the end.
+    /// Puts a frame at the end, and wakes the session.
     pub fn push(&self, frame: &Arc<Frame>) {
         let mut state = self.state.lock();
-        let news = match frame.sort {
-            Sort::Event(..) => self.push_event(&mut state, frame),
-            Sort::Passing(_) => self.push_passing(&mut state, frame),
-        };
+        let news = self.put(&mut state, frame);
         drop(state);
         if news {
             self.wake();
+        }
+    }
+
+    /// Puts a frame at the end, and does not wake the session: whether it has to be put among those who wait
+    /// for their turn.
+    #[must_use]
+    pub fn push_for_turn(&self, frame: &Arc<Frame>) -> bool {
+        let mut state = self.state.lock();
+        let news = self.put(&mut state, frame);
+        news && !std::mem::replace(&mut state.in_turn, true)
+    }
+
+    /// It is the session's turn: wakes it when there still is something to take.
+    pub fn turn(&self) {
+        let mut state = self.state.lock();
+        state.in_turn = false;
+        let wake = state.behind || !state.frames.is_empty();
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether there is something to take that was not there before.
+    fn put(&self, state: &mut State, frame: &Arc<Frame>) -> bool {
+        match frame.sort {
+            Sort::Event(..) => self.push_event(state, frame),
+            Sort::Passing(_) => self.push_passing(state, frame),
         }
     }
 
@@ -236,6 +263,7 @@ pub mod tests {
             frame_bytes_max: 65_536,
             outbound_frames_max: 8,
             outbound_bytes_max: 1_000_000,
+            turn_sessions_max: 32,
             calls_in_flight_max: 16,
             sessions_per_user_max: 2,
             sessions_max: 10,

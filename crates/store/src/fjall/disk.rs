@@ -20,6 +20,7 @@ use ::fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice,
 };
 use tertulia_kit::error::{Failure, Result};
+use tertulia_kit::metrics::Counter;
 use tertulia_services::chats::Epoch;
 use tertulia_services::errors;
 use thiserror::Error;
@@ -45,6 +46,16 @@ pub struct Disk {
     pub user_heads: Keyspace,
     pub index: Keyspace,
     pub meta: Keyspace,
+    pub reads: Reads,
+}
+
+/// What was asked of the tables and not of the caches before them.
+#[derive(Debug, Default)]
+pub struct Reads {
+    /// How often: a row looked up, or a range of rows begun.
+    pub asked: Counter,
+    /// How many rows that gave.
+    pub rows: Counter,
 }
 
 const CHATS: &str = "chats";
@@ -85,6 +96,7 @@ impl Disk {
             user_heads: table("user_heads", 4)?,
             index: table("index", 8)?,
             meta,
+            reads: Reads::default(),
             db,
         };
         Ok((disk, epoch))
