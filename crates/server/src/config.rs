@@ -101,6 +101,8 @@ const FIELDS: &[Field] = &[
     Field::number("chats.channel_members_max", 100_000, 2..=1_000_000, "How many members a channel may have."),
     Field::number("chats.receipts_members_max", 50, 0..=1_000, "In groups of up to so many members everybody \
         sees how far each has read; in larger ones it is counted."),
+    Field::number("chats.delta_events_max", 1_000, 1..=10_000, "How many events that a device missed are told \
+        one by one; when there are more it is told where its chats end, and reads what it shows."),
     Field::number("chats.due_interval_ms", 1_000, 100..=60_000, "How often the server looks for messages that \
         disappear and messages that were scheduled. They are late by this time at most."),
     Field::number("store.commit_batch_max", 1_024, 1..=65_536, "How many writes are synced together."),
@@ -190,6 +192,7 @@ pub struct Chats {
     pub group_members_max: u32,
     pub channel_members_max: u32,
     pub receipts_members_max: u32,
+    pub delta_events_max: u32,
     pub due_interval_ms: u64,
 }
 
@@ -296,6 +299,7 @@ impl Chats {
             group_members_max: self.group_members_max,
             channel_members_max: self.channel_members_max,
             receipts_members_max: self.receipts_members_max,
+            delta_events_max: self.delta_events_max,
         }
     }
 

@@ -109,6 +109,8 @@ pub enum Sabotage {
     ReuseSeq,
     /// A commit is not synced before it is answered.
     AckBeforeSync,
+    /// What has changed in a part that somebody holds is not told.
+    ForgetChanges,
 }
 
 /// The store.

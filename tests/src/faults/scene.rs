@@ -20,7 +20,7 @@ use super::meter::{Bounds, Meter};
 use super::probe::{Allowed, Probe};
 use super::{End, Findings, Run};
 use crate::checker::{Send, Violation};
-use crate::node::{Process, Start};
+use crate::node::{Process, Start, tertulia};
 use crate::proxy::Proxy;
 use crate::town::{Plan, Town, Traffic};
 
@@ -220,13 +220,12 @@ impl Scene {
         self.narrow.heal();
         self.town.hush().await;
         let quiet = Instant::now();
-        let mut history = self.town.history(self.heal_max).await?;
+        let (history, found) = self.town.verdict(self.heal_max, &self.sends).await?;
         let healed = quiet.elapsed();
-        history.sends.extend(self.sends);
         let asked = self.probe.stop().await;
         self.town.leave().await;
         let mut violations = BTreeSet::from_iter(self.violations);
-        violations.extend(history.check());
+        violations.extend(found);
         violations.extend(history.refused());
         violations.extend(asked.wrong);
         violations.extend(self.meter.over(self.setup.bounds));
@@ -237,6 +236,7 @@ impl Scene {
         if !server.terminate().await?.success() {
             violations.insert(Violation::Dishonest("the last stop was not clean".into()));
         }
+        violations.extend(verified(&self.data).await?);
         let acked = history.acked();
         anyhow::ensure!(
             acked >= ACKED_MIN || !violations.is_empty(),
@@ -260,6 +260,15 @@ impl Scene {
             note,
         }))
     }
+}
+
+/// What `tertulia verify` finds in a data folder whose server has stopped.
+async fn verified(data: &Path) -> Result<Option<Violation>> {
+    let verified = tertulia().arg("verify").arg("--data").arg(data).output();
+    let verified = verified.await.context("the folder can not be verified")?;
+    let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+    let why = String::from_utf8_lossy(&verified.stderr).into_owned();
+    Ok((!verified.status.success()).then(|| Violation::Untrue(said + &why)))
 }
 
 fn address(server: &Process) -> Result<SocketAddr> {

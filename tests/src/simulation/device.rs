@@ -18,10 +18,11 @@ use super::operation::Operation;
 use super::pace::Pace;
 use super::screen::Screen;
 use super::store::Store;
-use super::view::{View, face, shown_face, shown_line};
+use super::view::face;
 use super::wire::{Doors, Way};
 use super::world::World;
 use crate::checker::Outcome;
+use crate::view::{View, shown_line, unlike};
 
 /// How many events are read at once when somebody scrolls back.
 const PAGE: u32 = 100;
@@ -194,22 +195,12 @@ impl Device {
         if connection != Connection::Online {
             return Some(format!("it is {connection:?}"));
         }
-        for standing in standings {
-            let chat = standing.chat.id.0;
-            let Some(view) = client.chat(chat, 1).filter(|view| view.left.is_none()) else {
-                return Some(format!("it does not know that it is in chat {chat}"));
-            };
-            let (is, shown) = (face(standing), shown_face(&view));
-            if is != shown {
-                return Some(format!("chat {chat} is {is:?} and it shows {shown:?}"));
-            }
-        }
-        let is_in = |chat: i64| standings.iter().any(|standing| standing.chat.id.0 == chat);
-        let known = client.chats();
-        let mut others = known.iter().filter(|view| !is_in(view.chat.chat_id));
-        if let Some(view) = others.find(|view| view.left.is_none()) {
-            let chat = view.chat.chat_id;
-            return Some(format!("it does not know that it is not in chat {chat}"));
+        let faces = standings
+            .iter()
+            .map(|standing| (standing.chat.id.0, face(standing)));
+        let faces: Vec<_> = faces.collect();
+        if let Some((chat, how)) = unlike(&client, &faces) {
+            return Some(format!("chat {chat}: {how}"));
         }
         (!client.is_settled()).then(|| format!("it has not settled: {:?}", client.outbox()))
     }

@@ -140,8 +140,8 @@ impl Model {
         });
         History {
             sends: sends.collect(),
-            views: BTreeMap::new(),
             logs: rows,
+            ..History::default()
         }
     }
 }

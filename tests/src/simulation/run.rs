@@ -25,9 +25,10 @@ use super::plan::{Faults, Plan};
 use super::sabotage::Sabotage;
 use super::store::Store;
 use super::trace::Trace;
-use super::view::difference;
+use super::view;
 use super::world::{Broken, Promise, Tally, World};
 use crate::checker::Violation;
+use crate::view::difference;
 
 /// How long a lost tail may stay unknown to a client that is connected.
 pub const TAIL_MAX: Duration = Duration::from_secs(30);
@@ -294,9 +295,9 @@ impl Run {
     async fn compare(&self, device: &Device, chat: ChatId) {
         let is = self.store.view(device.user, chat).await;
         let shown = device.view(chat.0).await;
-        if let Some((promise, words)) = difference(&is, &shown) {
-            let words = format!("{} of chat {chat}: {words}", device.name);
-            return self.world.broken(promise, words);
+        if let Some(difference) = difference(&is, &shown) {
+            let words = format!("{} of chat {chat}: {difference}", device.name);
+            return self.world.broken(view::promise_of(&difference), words);
         }
         let differing = device.differing(chat.0).await;
         if differing != Some(0) {
@@ -336,6 +337,10 @@ fn promise_of(violation: &Violation) -> Promise {
         | Violation::Leaked(_)
         | Violation::Unbounded(_)
         | Violation::Dishonest(_)
-        | Violation::Late(_) => Promise::Convergence,
+        | Violation::Late(_)
+        | Violation::Forgotten { .. }
+        | Violation::Unasked { .. }
+        | Violation::Untrue(_)
+        | Violation::Differs { .. } => Promise::Convergence,
     }
 }

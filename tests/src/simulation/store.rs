@@ -25,8 +25,9 @@ use tokio::task::JoinHandle;
 
 use super::model::Model;
 use super::sabotage::Sabotage;
-use super::view::{View, line};
+use super::view::line;
 use super::world::World;
+use crate::view::View;
 
 /// What a store that has too much to do asks for, in milliseconds.
 const OVERLOAD_WAIT_MS: u64 = 200;

@@ -28,6 +28,8 @@ pub struct Limits {
     pub channel_members_max: u32,
     /// In a chat of up to so many members the receipts of each are told; in a larger one they are counted.
     pub receipts_members_max: u32,
+    /// How many events that somebody missed are told one by one; of more, only where the logs end.
+    pub delta_events_max: u32,
 }
 
 impl Default for Limits {
@@ -36,6 +38,7 @@ impl Default for Limits {
             group_members_max: 1_000,
             channel_members_max: 100_000,
             receipts_members_max: 50,
+            delta_events_max: 1_000,
         }
     }
 }

@@ -359,6 +359,7 @@ impl Author {
             group_members_max: 5,
             channel_members_max: 5,
             receipts_members_max: self.random.random_range(2..6),
+            ..Limits::default()
         }
     }
 
