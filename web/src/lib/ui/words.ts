@@ -250,6 +250,11 @@ export const words = {
     unfavorite: 'Take out of favourites',
     markUnread: 'Mark as unread',
     markRead: 'Mark as read',
+    verify: 'Check messages stored here',
+    verifyHint: 'Compares them with the server, and loads again what differs.',
+    verified: (compared: number, healed: number) =>
+      healed > 0 ? plural(healed, '1 message or event was loaded again.', '# messages and events were loaded again.')
+      : compared > 0 ? 'Everything here is as the server has it.' : 'Nothing could be compared now.',
     ttl: 'Disappearing messages',
     ttlHint: 'Counts for messages that are sent from now on.',
     ttlOff: 'Off',
