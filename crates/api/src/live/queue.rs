@@ -98,7 +98,7 @@ impl Queue {
         let wake = state.behind || !state.frames.is_empty();
         drop(state);
         if wake {
-            self.wake.notify_one();
+            self.wake();
         }
     }
 
