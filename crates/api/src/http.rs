@@ -58,6 +58,7 @@ pub fn router(doors: Doors) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/startupz", get(startupz))
+        .route("/metrics", get(metrics))
         .route("/.well-known/jwks.json", get(jwks))
         .fallback(web::serve);
     for service in rpc_services() {
@@ -159,6 +160,25 @@ async fn readyz(State(doors): State<Doors>, Query(query): Query<Verbose>) -> Res
         StatusCode::SERVICE_UNAVAILABLE
     };
     (status, axum::Json(report)).into_response()
+}
+
+/// What the probes know, as Prometheus reads it (text format 0.0.4).
+async fn metrics(State(doors): State<Doors>) -> Response {
+    let report = doors.health.report(true).await;
+    let mut text = format!(
+        "# HELP tertulia_ready Whether this node may be sent work.\n\
+         # TYPE tertulia_ready gauge\n\
+         tertulia_ready {}\n\
+         # HELP tertulia_check_passed Whether a check of readiness passes.\n\
+         # TYPE tertulia_check_passed gauge\n",
+        u8::from(report.ready)
+    );
+    for check in &report.checks {
+        let (name, passed) = (check.name, u8::from(check.problem.is_none()));
+        text += &format!("tertulia_check_passed{{check=\"{name}\"}} {passed}\n");
+    }
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (kind, text).into_response()
 }
 
 async fn startupz(State(doors): State<Doors>) -> Response {

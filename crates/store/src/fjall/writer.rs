@@ -155,6 +155,9 @@ impl Writer {
 
     /// What a round needs before it can begin.
     fn prepare(&mut self) -> Result<Keyspace> {
+        if let Some(why) = self.shared.health.why_closed() {
+            return Err(errors::store_unavailable(why));
+        }
         if self.unsure {
             let position = self.shared.disk.position()?;
             self.shared.forget(position);
@@ -228,10 +231,18 @@ impl Writer {
 
     /// Nothing of the round will be there, and what is on disk has to be read.
     fn fail(&mut self, outcomes: Vec<Outcome>, failure: &Failure) {
-        let cause = failure.cause_chain();
-        tracing::error!(cause, "the logs could not be written");
+        let cause = failure.cause_chain().unwrap_or_default();
         self.unsure = true;
-        self.shared.health.commit_failed();
+        self.shared.health.commit_failed(cause.clone());
+        if self.shared.disk.takes_writes() {
+            tracing::error!(cause, "the logs could not be written");
+        } else {
+            tracing::error!(
+                cause,
+                "the logs could not be written and take no more writes until the node begins anew; reading goes on"
+            );
+            self.shared.health.close();
+        }
         self.shared.health.end();
         outcomes
             .into_iter()
