@@ -157,9 +157,13 @@ pub async fn disk_full(run: Run) -> Result<End> {
         }
         scene.acked(20).await?;
     }
-    let told = scene.log()?.matches(TAKES_NO_WRITES).count();
-    if told != times {
-        let words = format!("the log tells {told} times of a disk that was full {times} times");
+    let log = scene.log()?;
+    let told = log.matches(TAKES_NO_WRITES).count();
+    let calls = log.matches(A_CALL_FAILED).count();
+    if (told, calls) != (times, 0) {
+        let words = format!(
+            "the log tells {told} times of a disk that was full {times} times, and of {calls} calls"
+        );
         scene.violations.push(Violation::Dishonest(words));
     }
     let note = format!(
@@ -171,6 +175,8 @@ pub async fn disk_full(run: Run) -> Result<End> {
 
 /// What the log says once for each time.
 const TAKES_NO_WRITES: &str = "take no more writes";
+/// What it would say for each call, and must not then.
+const A_CALL_FAILED: &str = "a call could not be served";
 
 /// What a server does not say as it should whose disk is full.
 async fn says_that_it_is_full(scene: &Scene) -> Result<Vec<Violation>> {

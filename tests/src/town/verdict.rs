@@ -1,6 +1,7 @@
 //! What the people of a town did and saw against what the server has, once all has come to rest: by the logs, and
 //! by what every device shows of every chat. What the server has is asked for by another login of each person.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,9 +179,9 @@ impl Town {
             let mut chats: BTreeSet<ChatId> = auditor.devices[0].chats.iter().copied().collect();
             chats.extend(auditor.chats().await?.iter().map(|chat| chat.chat_id));
             for chat in chats {
-                if !logs.contains_key(&chat) {
+                if let Entry::Vacant(unread) = logs.entry(chat) {
                     let log = whole_log(&auditor.client, chat).await;
-                    logs.insert(chat, log.context("a log can not be read")?);
+                    unread.insert(log.context("a log can not be read")?);
                 }
             }
             auditors.push(auditor);

@@ -63,10 +63,9 @@ impl Health {
         self.0.closed.send_replace(true);
     }
 
-    /// Why the engine takes no more writes, when it does not.
-    pub fn why_closed(&self) -> Option<String> {
-        let is_closed = *self.0.closed.borrow();
-        is_closed.then(|| self.0.failed.lock().clone().unwrap_or_default())
+    /// Whether the engine takes no more writes.
+    pub fn is_closed(&self) -> bool {
+        *self.0.closed.borrow()
     }
 
     /// Waits until the engine takes no more writes, maybe for ever.

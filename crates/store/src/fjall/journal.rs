@@ -156,3 +156,68 @@ impl Left<'_> {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ::fjall::{Database, KeyspaceCreateOptions, PersistMode};
+
+    use super::*;
+
+    /// A folder with a journal of several pieces, and the batches in it: where each begins and ends.
+    fn written(folder: &Path) -> Vec<(usize, usize)> {
+        let db = Database::builder(folder).open().unwrap();
+        let table = db.keyspace("table", KeyspaceCreateOptions::default);
+        let table = table.unwrap();
+        for n in 0..40_u8 {
+            let mut batch = db.batch().durability(Some(PersistMode::SyncData));
+            let noise: Vec<u8> = (0..100_000).map(|_| rand::random()).collect();
+            batch.insert(&table, [n], noise);
+            batch.insert(&table, [n, n], [n]);
+            batch.commit().unwrap();
+        }
+        drop((table, db));
+        let bytes = fs::read(newest(folder).unwrap().unwrap()).unwrap();
+        let (mut batches, mut end) = (Vec::new(), 0);
+        while let Some(length) = batch(&bytes[end..]) {
+            batches.push((end, end + length));
+            end += length;
+        }
+        assert!(batches.len() >= 40 && end > 3 * PIECE_BYTES as usize);
+        batches
+    }
+
+    #[test]
+    fn the_last_batch_is_written_once_more_and_nothing_else_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let batches = written(folder.path());
+        let path = newest(folder.path()).unwrap().unwrap();
+        let before = fs::read(&path).unwrap();
+        let (start, end) = *batches.last().unwrap();
+        let last = last_batch(&mut fs::File::open(&path).unwrap()).unwrap();
+        assert_eq!(last, Some((start as u64, before[start..end].to_vec())));
+        write_end_again(folder.path()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+
+    #[test]
+    fn a_torn_end_is_not_the_last_batch() {
+        let folder = tempfile::tempdir().unwrap();
+        let batches = written(folder.path());
+        let path = newest(folder.path()).unwrap().unwrap();
+        let [.., (start, _), (_, end)] = batches[..] else {
+            panic!("there are many");
+        };
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(end as u64 - 1).unwrap();
+        let last = last_batch(&mut fs::File::open(&path).unwrap()).unwrap();
+        assert_eq!(last.map(|(at, _)| at), Some(start as u64));
+    }
+
+    #[test]
+    fn where_nothing_was_written_nothing_is_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        write_end_again(folder.path()).unwrap();
+        write_end_again(&folder.path().join("nowhere")).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

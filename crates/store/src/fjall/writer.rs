@@ -140,7 +140,7 @@ impl Writer {
             Err(why) => {
                 self.shared.health.end();
                 for request in requests.drain(..) {
-                    _ = request.answer.send(Err(again(&why)));
+                    _ = request.answer.send(Err(self.told(&why)));
                 }
                 return;
             }
@@ -155,8 +155,8 @@ impl Writer {
 
     /// What a round needs before it can begin.
     fn prepare(&mut self) -> Result<Keyspace> {
-        if let Some(why) = self.shared.health.why_closed() {
-            return Err(errors::store_unavailable(why));
+        if self.shared.health.is_closed() {
+            return Err(errors::store_closed());
         }
         if self.unsure {
             let position = self.shared.disk.position()?;
@@ -246,7 +246,15 @@ impl Writer {
         self.shared.health.end();
         outcomes
             .into_iter()
-            .for_each(|outcome| outcome.fail(again(failure)));
+            .for_each(|outcome| outcome.fail(self.told(failure)));
+    }
+
+    /// What somebody is told who waits for a failed commit.
+    fn told(&self, failure: &Failure) -> Failure {
+        match self.shared.health.is_closed() {
+            true => errors::store_closed(),
+            false => again(failure),
+        }
     }
 
     fn commit(&mut self, round: &Round, keys: &Keyspace) -> Result<()> {
