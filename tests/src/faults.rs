@@ -154,11 +154,7 @@ faults! {
 
 /// Promises that this build is known to break under a fault, and what is there in their place. The list may
 /// only shrink: an entry that does not show any more fails its fault.
-const KNOWN: &[(&str, Invariant, &str)] = &[(
-    "F04",
-    Invariant::Convergence,
-    "the engine takes no writes after one that failed until the process begins anew; readiness says so",
-)];
+const KNOWN: &[(&str, Invariant, &str)] = &[];
 
 /// What to print of a run, and what to count.
 pub struct Report {

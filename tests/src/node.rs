@@ -14,6 +14,7 @@ use tertulia_server::harm::Harm;
 use tertulia_server::wiring::{self, Node};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 
 use crate::wire::Person;
 
@@ -24,6 +25,9 @@ const QUICK: [(&str, &str); 4] = [
     ("limits.enabled", "false"),
     ("limits.account_attempts_per_minute", "10000"),
 ];
+
+/// What the server says when it is ready, before its address.
+const READY: &str = "Tertulia is ready at ";
 
 /// A node in this process.
 pub struct Local {
@@ -82,6 +86,8 @@ pub struct Process {
     child: Child,
     /// Where it is reached.
     pub url: String,
+    /// Where it said that it is reached, each time when it began.
+    ready: watch::Receiver<String>,
 }
 
 /// How a process is started.
@@ -111,7 +117,7 @@ impl Process {
         let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
         let ready = async {
             while let Some(line) = lines.next_line().await? {
-                if let Some(url) = line.strip_prefix("Tertulia is ready at ") {
+                if let Some(url) = line.strip_prefix(READY) {
                     return Ok(url.to_owned());
                 }
             }
@@ -147,8 +153,15 @@ impl Process {
                 );
             }
         }
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Process { child, url })
+        let (said, ready) = watch::channel(url.clone());
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                if let Some(url) = line.strip_prefix(READY) {
+                    said.send_replace(url.to_owned());
+                }
+            }
+        });
+        Ok(Process { child, url, ready })
     }
 
     /// Starts the real binary on a folder and kills it after `moment`, ready or not.
@@ -165,6 +178,18 @@ impl Process {
             );
         }
         Ok(child.kill().await?)
+    }
+
+    /// Waits until it has begun anew by itself, in the same process, maybe at another address.
+    ///
+    /// # Errors
+    /// When it does not, or ends.
+    pub async fn began_anew(&mut self, patience: Duration) -> Result<()> {
+        let said = tokio::time::timeout(patience, self.ready.changed()).await;
+        said.with_context(|| format!("it does not begin anew in {patience:?}"))?
+            .context("it has ended")?;
+        self.url = self.ready.borrow_and_update().clone();
+        Ok(())
     }
 
     /// The address without the scheme.

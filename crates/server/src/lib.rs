@@ -1,5 +1,6 @@
 //! The binary's inside: configuration, wiring, and nothing that decides.
 
+pub mod anew;
 pub mod config;
 pub mod config_command;
 pub mod due;

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use tertulia_api::live::Live;
+use tertulia_kit::health::Health;
 use tertulia_kit::lifecycle::{Kind, Lifecycle};
 use tertulia_kit::metrics::{self, Metrics};
 use tertulia_kit::transport;
@@ -37,12 +38,31 @@ pub fn of_node(log: &Arc<ChatLog>, live: &Arc<Live>) -> Metrics {
     metrics
 }
 
+/// What the probes know, as Prometheus reads it.
+async fn of_health(health: &Health) -> String {
+    let report = health.report(true).await;
+    let mut text = format!(
+        "# HELP tertulia_ready Whether this node may be sent work.\n\
+         # TYPE tertulia_ready gauge\n\
+         tertulia_ready {}\n\
+         # HELP tertulia_check_passed Whether a check of readiness passes.\n\
+         # TYPE tertulia_check_passed gauge\n",
+        u8::from(report.ready)
+    );
+    for check in &report.checks {
+        let (name, passed) = (check.name, u8::from(check.problem.is_none()));
+        text += &format!("tertulia_check_passed{{check=\"{name}\"}} {passed}\n");
+    }
+    text
+}
+
 /// Serves them at `/metrics` on each address; gives the addresses as they were taken.
 ///
 /// # Errors
 /// When an address is not free.
 pub async fn serve(
     metrics: &Metrics,
+    health: &Health,
     addresses: &[SocketAddr],
     lifecycle: &Lifecycle,
 ) -> anyhow::Result<Vec<SocketAddr>> {
@@ -52,8 +72,11 @@ pub async fn serve(
             .await
             .with_context(|| format!("metrics can not be shown at {address}"))?;
         taken.push(listener.local_addr()?);
-        let shown = metrics.clone();
-        let text = move || async move { ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], shown.text()) };
+        let (numbers, health) = (metrics.clone(), health.clone());
+        let text = move || async move {
+            let text = numbers.text() + &of_health(&health).await;
+            ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
+        };
         let router = Router::new().route("/metrics", get(text));
         let options = transport::Options::default();
         let serving = transport::serve(listener, router, options, lifecycle.clone());

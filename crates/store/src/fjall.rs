@@ -191,6 +191,12 @@ impl ChatLog {
         self.shared.disk.reads.rows.get()
     }
 
+    /// Waits until the engine takes no more writes, which is after one that failed: until it is opened anew
+    /// every write fails, and reading goes on. Maybe for ever.
+    pub async fn closed_by_failure(&self) {
+        self.shared.health.closed().await;
+    }
+
     /// Takes no more writes, finishes those that wait and tells what they committed. Reading goes on.
     pub async fn close(&self) {
         let threads = self.stop();

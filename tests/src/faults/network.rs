@@ -34,7 +34,7 @@ pub async fn come_and_go(run: Run) -> Result<End> {
     setup.plan.devices_each = 2;
     setup.plan.others_skip = true;
     // Who was away for a while is told where the chats end and no more.
-    setup.settings = vec![("chats.delta_events_max", "20".into())];
+    setup.settings = vec![("chats.delta_events_max", "200".into())];
     let scene = Scene::open(run, setup).await?;
     let period = ROUNDS_THERE + ROUNDS_AWAY;
     let rounds = run.amount(period, 40 * period);

@@ -14,7 +14,7 @@ use tertulia_proto::errors::Reason;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
-use super::verdict::whole_log;
+use super::verdict::{patiently, whole_log};
 use super::{Act, News, Plan, Traffic, password, skipping};
 use crate::checker::deeds::Done;
 use crate::checker::{Outcome, Send, Shown};
@@ -274,7 +274,7 @@ impl Device {
     /// # Errors
     /// As every call.
     pub async fn log(&self, chat: ChatId) -> Result<Vec<Event>> {
-        whole_log(&self.client, chat).await
+        Ok(whole_log(&self.client, chat).await?)
     }
 
     /// Everything that it wrote, in its order, and what it was told of it.
@@ -323,8 +323,8 @@ impl Device {
     ///
     /// # Errors
     /// As every call.
-    pub async fn whole_view(&self, chat: ChatId) -> Result<View> {
-        while self.client.older(chat, SCREEN_EVENTS).await? > 0 {}
+    pub async fn whole_view(&self, chat: ChatId) -> tertulia_client::Result<View> {
+        while patiently(|| self.client.older(chat, SCREEN_EVENTS)).await? > 0 {}
         let view = self.client.chat(chat, usize::MAX);
         let events = view.iter().flat_map(|view| &view.events);
         Ok(events.map(shown_line).collect())

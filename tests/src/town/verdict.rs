@@ -1,6 +1,7 @@
 //! What the people of a town did and saw against what the server has, once all has come to rest: by the logs, and
 //! by what every device shows of every chat. What the server has is asked for by another login of each person.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,11 +32,11 @@ const MEMBERS_PAGE: u32 = 200;
 ///
 /// # Errors
 /// As every call.
-pub async fn whole_log(client: &Client, chat: ChatId) -> Result<Vec<Event>> {
+pub async fn whole_log(client: &Client, chat: ChatId) -> tertulia_client::Result<Vec<Event>> {
     let mut events: Vec<Event> = Vec::new();
     loop {
         let after = events.last().map_or(0, |event| event.seq);
-        let page = client.history(chat, Start::AfterSeq(after), PAGE_EVENTS_MAX);
+        let page = patiently(|| client.history(chat, Start::AfterSeq(after), PAGE_EVENTS_MAX));
         let page = match page.await {
             Err(error) if error.reason() == Some(Reason::REASON_CHAT_NOT_FOUND) => {
                 return Ok(events);
@@ -46,6 +47,25 @@ pub async fn whole_log(client: &Client, chat: ChatId) -> Result<Vec<Event>> {
         events.extend(page.events);
         if empty || events.last().map_or(0, |event| event.seq) >= page.head {
             return Ok(events);
+        }
+    }
+}
+
+/// Asks again as long as that may help, as who compares may ask for more than budgets allow at once.
+///
+/// # Errors
+/// The last one.
+pub async fn patiently<T, F>(ask: impl Fn() -> F) -> tertulia_client::Result<T>
+where
+    F: Future<Output = tertulia_client::Result<T>>,
+{
+    let until = Instant::now() + ANSWER_MAX;
+    loop {
+        match ask().await {
+            Err(error) if error.is_retryable() && Instant::now() < until => {
+                tokio::time::sleep(error.retry_after().unwrap_or(LOOK)).await;
+            }
+            answer => return answer,
         }
     }
 }
@@ -65,7 +85,8 @@ impl Auditor {
         };
         let account = &devices[0].account;
         let client = Client::builder(url).options(options).build()?;
-        let user = client.sign_in(account, &password(account)).await?;
+        let password = password(account);
+        let user = patiently(|| client.sign_in(account, &password)).await?;
         Ok(Auditor {
             user,
             client,
@@ -77,7 +98,7 @@ impl Auditor {
     async fn chats(&self) -> Result<Vec<Chat>> {
         let (mut chats, mut token) = (Vec::new(), String::new());
         loop {
-            let page = self.client.list_chats(CHATS_PAGE, &token).await?;
+            let page = patiently(|| self.client.list_chats(CHATS_PAGE, &token)).await?;
             chats.extend(page.chats);
             token = page.next_page_token;
             if token.is_empty() {
@@ -90,7 +111,7 @@ impl Auditor {
         let mut members = BTreeSet::new();
         loop {
             let after = members.last().copied().unwrap_or(0);
-            let page = self.client.members(chat, after, MEMBERS_PAGE).await?;
+            let page = patiently(|| self.client.members(chat, after, MEMBERS_PAGE)).await?;
             if page.members.is_empty() {
                 return Ok(members);
             }
@@ -158,9 +179,9 @@ impl Town {
             let mut chats: BTreeSet<ChatId> = auditor.devices[0].chats.iter().copied().collect();
             chats.extend(auditor.chats().await?.iter().map(|chat| chat.chat_id));
             for chat in chats {
-                if !logs.contains_key(&chat) {
+                if let Entry::Vacant(unread) = logs.entry(chat) {
                     let log = whole_log(&auditor.client, chat).await;
-                    logs.insert(chat, log.context("a log can not be read")?);
+                    unread.insert(log.context("a log can not be read")?);
                 }
             }
             auditors.push(auditor);
@@ -299,10 +320,10 @@ impl Audit {
                         let differing = difference(&is, &shown);
                         found.extend(differing.map(|how| differs(how.to_string())));
                     }
-                    Err(error) => found.push(differs(format!("{error:#}"))),
+                    Err(error) => found.push(differs(error.to_string())),
                 }
                 // After the comparison, as it heals.
-                match device.client.verify(chat.chat_id).await {
+                match patiently(|| device.client.verify(chat.chat_id)).await {
                     Ok(verified) if verified.healed == 0 => {}
                     verified => found.push(differs(format!("by digests: {verified:?}"))),
                 }

@@ -112,6 +112,13 @@ impl Disk {
         batch(&self.db, rows)
     }
 
+    /// Whether the engine takes writes. After one that failed it takes none until it is opened anew: what a
+    /// failed sync has left on the disk can not be known.
+    pub fn takes_writes(&self) -> bool {
+        // Says so, and writes nothing, as every commit is synced.
+        self.db.persist(PersistMode::Buffer).is_ok()
+    }
+
     /// The position of the last commit.
     pub fn position(&self) -> Result<u64> {
         read_position(self.meta.get(META_POSITION).map_err(unavailable)?)
@@ -127,6 +134,7 @@ pub fn read_position(bytes: Option<Slice>) -> Result<u64> {
 }
 
 fn database(folder: &Path, cache_bytes: u64) -> Result<Database> {
+    journal::write_end_again(folder).map_err(errors::store_unavailable)?;
     let open = || {
         Database::builder(folder)
             .cache_size(cache_bytes)

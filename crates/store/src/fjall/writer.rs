@@ -150,7 +150,8 @@ impl Writer {
             Ok(keys) => keys,
             Err(why) => {
                 self.shared.health.end();
-                requests.drain(..).for_each(|request| request.fail(&why));
+                let told = self.told(&why);
+                requests.drain(..).for_each(|request| request.fail(&told));
                 return;
             }
         };
@@ -164,6 +165,9 @@ impl Writer {
 
     /// What a round needs before it can begin.
     fn prepare(&mut self) -> Result<Keyspace> {
+        if self.shared.health.is_closed() {
+            return Err(errors::store_closed());
+        }
         if self.unsure {
             let position = self.shared.disk.position()?;
             self.shared.forget(position);
@@ -237,14 +241,31 @@ impl Writer {
 
     /// Nothing of the round will be there, and what is on disk has to be read.
     fn fail(&mut self, outcomes: Vec<Outcome>, failure: &Failure) {
-        let cause = failure.cause_chain();
-        tracing::error!(cause, "the logs could not be written");
+        let cause = failure.cause_chain().unwrap_or_default();
         self.unsure = true;
-        self.shared.health.commit_failed();
+        self.shared.health.commit_failed(cause.clone());
+        if self.shared.disk.takes_writes() {
+            tracing::error!(cause, "the logs could not be written");
+        } else {
+            tracing::error!(
+                cause,
+                "the logs could not be written and take no more writes until the node begins anew; reading goes on"
+            );
+            self.shared.health.close();
+        }
         self.shared.health.end();
+        let told = self.told(failure);
         outcomes
             .into_iter()
-            .for_each(|outcome| outcome.fail(failure));
+            .for_each(|outcome| outcome.fail(&told));
+    }
+
+    /// What somebody is told who waits for a failed commit.
+    fn told(&self, failure: &Failure) -> Failure {
+        match self.shared.health.is_closed() {
+            true => errors::store_closed(),
+            false => again(failure),
+        }
     }
 
     fn commit(&mut self, round: &Round, keys: &Keyspace) -> Result<()> {
