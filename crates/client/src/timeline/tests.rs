@@ -283,7 +283,7 @@ fn who_gives_ownership_away_is_an_admin_from_then_on() {
     });
     live(
         &mut timeline,
-        event(1, ME, role(7, Role::ROLE_ADMIN).into()),
+        event(1, ME, role(99, Role::ROLE_ADMIN).into()),
     );
     assert_eq!(
         timeline.role(),
@@ -328,7 +328,7 @@ fn an_edit_of_an_unread_message_changes_whom_it_mentions() {
     live(&mut timeline, said(1, OTHER, "one"));
     live(&mut timeline, edit(2, vec![ME]));
     assert_eq!(counts(&timeline), (1, 1, true));
-    live(&mut timeline, edit(3, vec![7]));
+    live(&mut timeline, edit(3, vec![99]));
     assert_eq!(counts(&timeline), (1, 0, true));
 }
 
