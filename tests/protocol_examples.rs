@@ -210,7 +210,10 @@ fn check_digests(events: &Value, digests: &Value) -> usize {
 fn the_worked_example_of_a_digest_is_right() {
     let all = all();
     let reply = |name: &str| all[name]["reply"].clone();
-    assert_eq!(check_digests(&reply("events of a digest"), &reply("digests")), 2);
+    assert_eq!(
+        check_digests(&reply("events of a digest"), &reply("digests")),
+        2
+    );
 }
 
 /// A session that follows the page.

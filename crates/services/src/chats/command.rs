@@ -89,6 +89,16 @@ pub enum Act {
         /// The copies, in their order; at least one.
         copies: Vec<ForwardedCopy>,
     },
+    /// Ask again for the answer to copies that were sent, when what they were made from can not be read any
+    /// more. Gives [`Done::Forwarded`], without any when none were sent with this key.
+    ForwardAgain {
+        /// Where to.
+        chat: ChatId,
+        /// Which sending it was.
+        key: SendKey,
+        /// How many copies it was.
+        count: usize,
+    },
     /// Give a message another text. Gives [`Done::Changed`].
     Edit {
         /// Where.

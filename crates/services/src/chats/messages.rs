@@ -77,7 +77,8 @@ impl Chats {
         }))
     }
 
-    /// Copies messages of a chat that the caller can read into the chat, in the order of their seqs.
+    /// Copies messages of a chat that the caller can read into the chat, in the order of their seqs. A repeat
+    /// gives the first answer, also when what was copied can not be read any more.
     ///
     /// # Errors
     /// `INVALID_REQUEST`, `CHAT_NOT_FOUND` when the caller is not in the chat that they come from,
@@ -92,23 +93,35 @@ impl Chats {
         input::check_client_id("client_message_id", &client_message_id)?;
         let messages = input::messages(messages)?;
         let caller = member.caller();
+        let (chat, key) = (member.chat(), key(caller, client_message_id));
         let role = self.store.role(from, caller.user).await?;
-        role.ok_or_else(errors::chat_not_found)?;
-        let page = self.store.events_at(from, &messages).await?;
-        let shown = shown::events(&*self.store, caller.user, from, page.events).await?;
-        let copies: Vec<ForwardedCopy> = shown.iter().filter_map(|s| self.copy(s)).collect();
-        if copies.len() != messages.len() {
-            return Err(errors::message_not_found());
-        }
-        let act = Act::Forward {
-            chat: member.chat(),
-            key: key(caller, client_message_id),
-            copies,
+        let copies = match role {
+            Some(_) => self.copies(caller, from, &messages).await?,
+            None => Vec::new(),
+        };
+        let count = messages.len();
+        let act = match copies.len() == count {
+            true => Act::Forward { chat, key, copies },
+            false => Act::ForwardAgain { chat, key, count },
         };
         match self.write(caller, act).await? {
-            Done::Forwarded(all) => Ok(all),
+            Done::Forwarded(all) if !all.is_empty() => Ok(all),
+            Done::Forwarded(_) if role.is_none() => Err(errors::chat_not_found()),
+            Done::Forwarded(_) => Err(errors::message_not_found()),
             _ => Err(unexpected()),
         }
+    }
+
+    /// Copies of those among the messages that the caller can read.
+    async fn copies(
+        &self,
+        caller: &Caller,
+        from: ChatId,
+        messages: &[Seq],
+    ) -> Result<Vec<ForwardedCopy>> {
+        let page = self.store.events_at(from, messages).await?;
+        let shown = shown::events(&*self.store, caller.user, from, page.events).await?;
+        Ok(shown.iter().filter_map(|s| self.copy(s)).collect())
     }
 
     /// A copy that names who said it first; none of what is no message or not to be seen.
@@ -309,7 +322,8 @@ impl Chats {
         Ok(())
     }
 
-    /// Keeps a message to be sent later.
+    /// Keeps a message to be sent later. The same client message id from the same device gives the first answer
+    /// again, for seven days, also when the message was sent or called off since.
     ///
     /// # Errors
     /// `INVALID_REQUEST`, `BAD_TIME`, `TOO_MANY`, `CLIENT_MESSAGE_ID_REUSED`, or the failure of the store.
@@ -320,10 +334,6 @@ impl Chats {
         send_at_ms: i64,
     ) -> Result<Scheduled> {
         check(&out)?;
-        let now_ms = self.clock.now_ms();
-        if send_at_ms <= now_ms || send_at_ms > now_ms + input::AHEAD_S_MAX * 1_000 {
-            return Err(errors::bad_time());
-        }
         let caller = member.caller();
         let scheduled = Scheduled {
             id: ScheduledId(self.ids.next()),

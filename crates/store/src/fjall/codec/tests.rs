@@ -390,11 +390,10 @@ proptest! {
 
     #[test]
     fn the_small_rows_come_back(
-        used in uses(), number: i64, role in roles(), cut: Index, byte: u8,
+        used in uses(), number: i64, cut: Index, byte: u8,
     ) {
         comes_back(&used, |out| write_used(out, &used), read_used, cut, byte)?;
         comes_back(&number, |out| write_value(out, number), read_value, cut, byte)?;
-        comes_back(&role, |out| write_role(out, role), read_role, cut, byte)?;
     }
 
     #[test]
@@ -412,7 +411,6 @@ proptest! {
         _ = read_user_event(&bytes, UserId(1), SEQ);
         _ = read_used(&bytes);
         _ = read_value(&bytes);
-        _ = read_role(&bytes);
         _ = read_two_key(&bytes);
         _ = read_id_key(&bytes);
     }
