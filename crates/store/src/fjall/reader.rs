@@ -207,7 +207,7 @@ impl<'a> Reader<'a> {
             .at
             .get(&self.disk.user_heads, key)
             .map_err(unavailable)?;
-        bytes.map_or(Ok(0), |bytes| codec::read_value(&bytes).map_err(corrupt))
+        bytes.map_or(Ok(0), |bytes| codec::read_head(&bytes).map_err(corrupt))
     }
 
     fn chat_bytes(&self, id: ChatId) -> Result<Option<Slice>> {

@@ -146,7 +146,7 @@ fn chats() -> impl Strategy<Value = Chat> {
     let chat = |kind, [head, messages, created_at_ms, a, b]: [i64; 5], details: Details| Chat {
         id: CHAT,
         kind,
-        head,
+        head: head.rem_euclid(i64::MAX),
         messages,
         created_at_ms,
         last_message: None,
