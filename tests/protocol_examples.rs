@@ -63,6 +63,7 @@ fn pages() -> Vec<(String, String)> {
 fn all() -> Examples {
     let mut all = Examples::new();
     for (page, text) in pages() {
+        assert!(!examples(&page, &text).is_empty(), "{page} has no example");
         for (name, example) in examples(&page, &text) {
             assert!(
                 all.insert(name.clone(), example).is_none(),
@@ -336,6 +337,10 @@ async fn a_session_that_follows_the_page_hears_what_the_page_says() {
     script.send("call for digests").await;
     let digests = script.hear("digests").await;
     assert_eq!(check_digests(&events, &digests), 2);
+    script.send("call for changes").await;
+    script.hear("changes").await;
+    script.send("call for a chat").await;
+    script.hear("chat").await;
 
     // What a slow session is told can not be had at will; tests/live.rs provokes it.
     script.tried.push("behind");
