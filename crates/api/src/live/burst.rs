@@ -115,11 +115,7 @@ impl Asked {
     }
 }
 
-async fn send(
-    live: &Live,
-    caller: &Caller,
-    bodies: Vec<&[u8]>,
-) -> Vec<Result<Sent, ConnectError>> {
+async fn send(live: &Live, caller: &Caller, bodies: Vec<&[u8]>) -> Vec<Result<Sent, ConnectError>> {
     let mut known = None;
     let mut messages = Vec::with_capacity(bodies.len());
     let mut refusals = Vec::with_capacity(bodies.len());

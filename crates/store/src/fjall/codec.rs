@@ -12,6 +12,7 @@ mod used;
 #[cfg(test)]
 mod tests;
 
+use tertulia_services::chats::Seq;
 use tertulia_services::ids::UserId;
 use thiserror::Error;
 
@@ -84,6 +85,14 @@ pub fn read_value(bytes: &[u8]) -> Read<i64> {
     let number = fields.number()?;
     fields.end()?;
     Ok(number)
+}
+
+/// Reads a head that is a value of its own.
+pub fn read_head(bytes: &[u8]) -> Read<Seq> {
+    let mut fields = Fields::of(bytes)?;
+    let head = fields.head()?;
+    fields.end()?;
+    Ok(head)
 }
 
 fn start(out: &mut Vec<u8>) {
@@ -190,6 +199,14 @@ impl<'a> Fields<'a> {
     fn number(&mut self) -> Read<i64> {
         let number = self.varint()?;
         Ok((number >> 1).cast_signed() ^ -(number & 1).cast_signed())
+    }
+
+    /// The seq of the newest event of a log, or 0: it is counted on from, and so there is always one after it.
+    fn head(&mut self) -> Read<Seq> {
+        match self.number()? {
+            head if (0..Seq::MAX).contains(&head) => Ok(head),
+            _ => Err(Corrupt("a head that is none")),
+        }
     }
 
     fn count(&mut self) -> Read<u32> {

@@ -197,7 +197,7 @@ impl<'a> Reader<'a> {
     pub fn user_head(&self, user: UserId) -> Result<Seq> {
         let key = codec::id_key(user.0);
         let bytes = self.get(&self.disk.user_heads, &key)?;
-        bytes.map_or(Ok(0), |bytes| codec::read_value(&bytes).map_err(corrupt))
+        bytes.map_or(Ok(0), |bytes| codec::read_head(&bytes).map_err(corrupt))
     }
 
     fn get(&self, table: &Keyspace, key: &[u8]) -> Result<Option<Slice>> {

@@ -255,9 +255,7 @@ impl Writer {
         }
         self.shared.health.end();
         let told = self.told(failure);
-        outcomes
-            .into_iter()
-            .for_each(|outcome| outcome.fail(&told));
+        outcomes.into_iter().for_each(|outcome| outcome.fail(&told));
     }
 
     /// What somebody is told who waits for a failed commit.

@@ -68,7 +68,7 @@ fn marks(fields: &mut Fields<'_>) -> Read<Marks> {
     Ok(Marks {
         moved_at: fields.varint()?,
         marked_at: fields.varint()?,
-        head: fields.number()?,
+        head: fields.head()?,
     })
 }
 

@@ -93,7 +93,7 @@ fn body(fields: &mut Fields<'_>) -> Read<UserEventBody> {
     let there = ChatId(id);
     Ok(match kind {
         CHAT_JOINED => {
-            let head = fields.number()?;
+            let head = fields.head()?;
             UserEventBody::ChatJoined {
                 chat: Box::new(chat(fields, there, head)?),
                 membership: Box::new(membership(fields)?),
