@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tertulia_server::harm::Harm;
 use tertulia_server::wiring::{self, Node};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::watch;
 
 use crate::wire::Person;
@@ -28,6 +28,9 @@ const QUICK: [(&str, &str); 4] = [
 
 /// What the server says when it is ready, before its address.
 const READY: &str = "Tertulia is ready at ";
+
+/// What it says before that, before the address of its numbers.
+const METRICS: &str = "Metrics are at ";
 
 /// A node in this process.
 pub struct Local {
@@ -86,8 +89,10 @@ pub struct Process {
     child: Child,
     /// Where it is reached.
     pub url: String,
+    /// Where its numbers are read.
+    pub metrics: String,
     /// Where it said that it is reached, each time when it began.
-    ready: watch::Receiver<String>,
+    ready: watch::Receiver<Doors>,
 }
 
 /// How a process is started.
@@ -115,20 +120,12 @@ impl Process {
     pub async fn start(folder: &Path, start: Start<'_>) -> Result<Process> {
         let mut child = spawn(folder, &start)?;
         let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
-        let ready = async {
-            while let Some(line) = lines.next_line().await? {
-                if let Some(url) = line.strip_prefix(READY) {
-                    return Ok(url.to_owned());
-                }
-            }
-            bail!("the server ended before it was ready")
-        };
-        let ready = tokio::time::timeout(Duration::from_secs(60), ready).await;
-        let url = match ready
+        let ready = tokio::time::timeout(Duration::from_secs(60), doors(&mut lines)).await;
+        let doors_open = match ready
             .context("the server is not ready after a minute")
             .and_then(|r| r)
         {
-            Ok(url) => url,
+            Ok(doors) => doors,
             Err(error) => {
                 _ = child.start_kill();
                 let output = child.wait_with_output().await?;
@@ -153,15 +150,19 @@ impl Process {
                 );
             }
         }
-        let (said, ready) = watch::channel(url.clone());
+        let (said, ready) = watch::channel(doors_open.clone());
         tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                if let Some(url) = line.strip_prefix(READY) {
-                    said.send_replace(url.to_owned());
-                }
+            while let Ok(doors) = doors(&mut lines).await {
+                said.send_replace(doors);
             }
         });
-        Ok(Process { child, url, ready })
+        let Doors { url, metrics } = doors_open;
+        Ok(Process {
+            child,
+            url,
+            metrics,
+            ready,
+        })
     }
 
     /// Starts the real binary on a folder and kills it after `moment`, ready or not.
@@ -188,7 +189,8 @@ impl Process {
         let said = tokio::time::timeout(patience, self.ready.changed()).await;
         said.with_context(|| format!("it does not begin anew in {patience:?}"))?
             .context("it has ended")?;
-        self.url = self.ready.borrow_and_update().clone();
+        let Doors { url, metrics } = self.ready.borrow_and_update().clone();
+        (self.url, self.metrics) = (url, metrics);
         Ok(())
     }
 
@@ -237,11 +239,34 @@ impl Process {
     }
 }
 
+/// Where a process is reached.
+#[derive(Clone)]
+struct Doors {
+    url: String,
+    metrics: String,
+}
+
+/// What the server says when it is ready: it reads until then.
+async fn doors(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<Doors> {
+    let mut metrics = String::new();
+    while let Some(line) = lines.next_line().await? {
+        if let Some(url) = line.strip_prefix(METRICS) {
+            url.clone_into(&mut metrics);
+        }
+        if let Some(url) = line.strip_prefix(READY) {
+            let url = url.to_owned();
+            return Ok(Doors { url, metrics });
+        }
+    }
+    bail!("the server ended before it was ready")
+}
+
 /// Starts the real binary without waiting for anything.
 fn spawn(folder: &Path, start: &Start<'_>) -> Result<Child> {
     let mut command = tertulia();
     command.arg("serve").arg("--data").arg(folder);
     command.args(["--listen", start.listen.unwrap_or("127.0.0.1:0")]);
+    command.args(["--set", "metrics.listen=127.0.0.1:0"]);
     for (key, value) in QUICK.iter().chain(start.settings) {
         command.args(["--set", &format!("{key}={value}")]);
     }

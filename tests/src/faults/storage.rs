@@ -180,7 +180,7 @@ const A_CALL_FAILED: &str = "a call could not be served";
 
 /// What a server does not say as it should whose disk is full.
 async fn says_that_it_is_full(scene: &Scene) -> Result<Vec<Violation>> {
-    let url = &scene.server()?.url;
+    let Process { url, metrics, .. } = scene.server()?;
     let mut wrong = Vec::new();
     let mut must = |holds: bool, words: String| {
         if !holds {
@@ -194,7 +194,7 @@ async fn says_that_it_is_full(scene: &Scene) -> Result<Vec<Violation>> {
         words.contains("o space left"),
         format!("not ready: {words}"),
     );
-    let metrics = wire::request("GET", &format!("{url}/metrics"), &[], "").await;
+    let metrics = wire::request("GET", metrics, &[], "").await;
     let text = String::from_utf8_lossy(&metrics.body).into_owned();
     let line = "tertulia_check_passed{check=\"chats\"} 0";
     must(text.lines().any(|l| l == line), format!("metrics: {text}"));
