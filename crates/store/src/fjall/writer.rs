@@ -301,10 +301,12 @@ fn decide_one(
     Ok((decision.done, taken))
 }
 
-/// The same failure for one more; a failure has one owner.
+/// The same failure for one more; a failure has one owner. One without a cause is that of a store that is closed.
 fn again(failure: &Failure) -> Failure {
-    let cause = failure.cause_chain().unwrap_or_else(|| failure.to_string());
-    errors::store_unavailable(cause)
+    match failure.cause_chain() {
+        Some(cause) => errors::store_unavailable(cause),
+        None => errors::store_closed(),
+    }
 }
 
 fn crash_if(asked: bool) {
