@@ -74,6 +74,19 @@ fn all() -> Examples {
     all
 }
 
+/// JSON knows one kind of numbers: 4 and 4.0 are the same.
+fn as_json_has_it(value: Value) -> Value {
+    match value {
+        Value::Number(number) => json!(number.as_f64()),
+        Value::Array(items) => items.into_iter().map(as_json_has_it).collect(),
+        Value::Object(fields) => {
+            let fields = fields.into_iter();
+            fields.map(|(k, v)| (k, as_json_has_it(v))).collect()
+        }
+        other => other,
+    }
+}
+
 #[test]
 fn every_example_is_a_frame_as_the_contract_writes_it() {
     let all = all();
@@ -87,8 +100,8 @@ fn every_example_is_a_frame_as_the_contract_writes_it() {
             (request, response) => panic!("{name}: {:?} {:?}", request.err(), response.err()),
         };
         assert_eq!(
-            &again.unwrap(),
-            example,
+            as_json_has_it(again.unwrap()),
+            as_json_has_it(example.clone()),
             "{name} would be written otherwise"
         );
     }
