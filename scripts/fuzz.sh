@@ -12,7 +12,7 @@ export RUSTFLAGS="--cfg fuzzing -Cdebug-assertions -Ccodegen-units=1 -Cpasses=sa
 -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
 
 # With a target named, build scripts and macros are not instrumented.
-cargo build --release --manifest-path fuzz/Cargo.toml --target "$host" --bins
+cargo build --locked --release --manifest-path fuzz/Cargo.toml --target "$host" --bins
 
 failed=0
 for source in fuzz/fuzz_targets/*.rs; do

@@ -15,14 +15,13 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
-use tertulia_tests::checker::History;
+use tertulia_tests::checker::{History, Violation};
 use tertulia_tests::node::{Process, Start};
 use tertulia_tests::town::{Plan, Town, Traffic};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn judge(history: &History, kills: &BTreeMap<&str, u64>) {
-    let violations = history.check();
+fn judge(history: &History, violations: Vec<Violation>, kills: &BTreeMap<&str, u64>) {
     println!(
         "{kills:?}; {}; violations {}",
         history.summary(),
@@ -92,8 +91,8 @@ async fn run(kills: u64, crash: impl Fn(&mut StdRng, u64) -> Option<(&'static st
     };
     let server = Process::start(&data, start).await.unwrap();
     town.hush().await;
-    let history = town.history(PATIENCE).await.unwrap();
-    judge(&history, &ended);
+    let (history, found) = town.verdict(PATIENCE, &[]).await.unwrap();
+    judge(&history, found, &ended);
     town.leave().await;
     assert!(
         server.terminate().await.unwrap().success(),

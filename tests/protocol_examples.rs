@@ -13,7 +13,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tertulia_proto::live::{ConnectRequest, ConnectResponse};
 use tertulia_tests::node::Local;
 use tertulia_tests::wire::{Came, Person, Socket};
@@ -60,6 +63,7 @@ fn pages() -> Vec<(String, String)> {
 fn all() -> Examples {
     let mut all = Examples::new();
     for (page, text) in pages() {
+        assert!(!examples(&page, &text).is_empty(), "{page} has no example");
         for (name, example) in examples(&page, &text) {
             assert!(
                 all.insert(name.clone(), example).is_none(),
@@ -68,6 +72,19 @@ fn all() -> Examples {
         }
     }
     all
+}
+
+/// JSON knows one kind of numbers: 4 and 4.0 are the same.
+fn as_json_has_it(value: Value) -> Value {
+    match value {
+        Value::Number(number) => json!(number.as_f64()),
+        Value::Array(items) => items.into_iter().map(as_json_has_it).collect(),
+        Value::Object(fields) => {
+            let fields = fields.into_iter();
+            fields.map(|(k, v)| (k, as_json_has_it(v))).collect()
+        }
+        other => other,
+    }
 }
 
 #[test]
@@ -83,8 +100,8 @@ fn every_example_is_a_frame_as_the_contract_writes_it() {
             (request, response) => panic!("{name}: {:?} {:?}", request.err(), response.err()),
         };
         assert_eq!(
-            &again.unwrap(),
-            example,
+            as_json_has_it(again.unwrap()),
+            as_json_has_it(example.clone()),
             "{name} would be written otherwise"
         );
     }
@@ -132,6 +149,85 @@ fn same_shape(name: &str, at: &str, example: &Value, real: &Value) {
         (Value::Bool(a), Value::Bool(b)) => assert_eq!(a, b, "{name}: {at}"),
         _ => panic!("{name}: {at} is {real}"),
     }
+}
+
+/// The digest of events as proto3 JSON, as a stranger makes it who has read docs/protocol/digests.md and nothing
+/// else.
+fn digest_by_the_page(events: &[&Value]) -> Vec<u8> {
+    /// The fields of `Event` in model.proto, from 6 on.
+    const FIELDS: [&str; 15] = [
+        "messageEdited",
+        "messagesDeleted",
+        "reactionAdded",
+        "reactionRemoved",
+        "pinned",
+        "unpinned",
+        "chatCreated",
+        "chatChanged",
+        "membersAdded",
+        "memberJoined",
+        "memberLeft",
+        "memberRemoved",
+        "memberBanned",
+        "memberUnbanned",
+        "roleChanged",
+    ];
+    let number = |object: &Value, field: &str| {
+        let text = object[field].as_str().unwrap_or("0");
+        text.parse::<i64>().unwrap().to_be_bytes()
+    };
+    let mut leaves = Sha256::new();
+    for event in events {
+        let mut bytes = Vec::new();
+        if let Some(message) = event.get("message") {
+            let state = match (message.get("deletion"), message.get("hidden")) {
+                (Some(_), _) => 1,
+                (None, Some(_)) => 2,
+                (None, None) => 0,
+            };
+            bytes.push(b'm');
+            bytes.extend(number(event, "seq"));
+            bytes.extend(number(message, "messageId"));
+            bytes.extend(number(message, "changedSeq"));
+            bytes.push(state);
+            if state == 0 {
+                bytes.extend(message["text"].as_str().unwrap_or("").bytes());
+            }
+        } else {
+            let field = FIELDS.iter().position(|name| event.get(name).is_some());
+            bytes.push(b'e');
+            bytes.extend(number(event, "seq"));
+            bytes.extend((6 + field.unwrap() as i64).to_be_bytes());
+            bytes.extend(number(event, "actorId"));
+        }
+        leaves.update(Sha256::digest(bytes));
+    }
+    leaves.finalize()[..16].to_vec()
+}
+
+/// Checks the digests of an answer against the events of another, and gives how many there are.
+fn check_digests(events: &Value, digests: &Value) -> usize {
+    let events = events["json"]["events"].as_array().unwrap();
+    let digests = digests["json"]["digests"].as_array().unwrap();
+    let seq = |object: &Value, field: &str| object[field].as_str().unwrap().parse::<i64>().unwrap();
+    for told in digests {
+        let part = seq(told, "fromSeq")..=seq(told, "toSeq");
+        let part = events.iter().filter(|e| part.contains(&seq(e, "seq")));
+        let ours = digest_by_the_page(&part.collect::<Vec<_>>());
+        let theirs = STANDARD.decode(told["digest"].as_str().unwrap()).unwrap();
+        assert_eq!(ours, theirs, "{told}");
+    }
+    digests.len()
+}
+
+#[test]
+fn the_worked_example_of_a_digest_is_right() {
+    let all = all();
+    let reply = |name: &str| all[name]["reply"].clone();
+    assert_eq!(
+        check_digests(&reply("events of a digest"), &reply("digests")),
+        2
+    );
 }
 
 /// A session that follows the page.
@@ -236,6 +332,28 @@ async fn a_session_that_follows_the_page_hears_what_the_page_says() {
         json!({"chatId": channel, "userId": bob.user_id}),
     )
     .await;
+
+    // A group in which messages were edited, deleted and hidden, and its digests.
+    let group = ann.create(url, "group", "table", &[&bob]).await;
+    script.words.push(("44".into(), group.clone()));
+    ann.say(url, &group, "group-words-1", "hello").await;
+    ann.say(url, &group, "group-words-2", "no").await;
+    let edit = json!({"chatId": group, "messageSeq": "2", "text": "héllo"});
+    ann.ok(url, "EditMessage", edit).await;
+    let delete = json!({"chatId": group, "messageSeqs": ["3"]});
+    ann.ok(url, "DeleteMessages", delete).await;
+    ann.say(url, &group, "group-words-3", "well").await;
+    let hide = json!({"chatId": group, "messageSeqs": ["6"]});
+    bob.ok(url, "HideMessages", hide).await;
+    script.send("call for events").await;
+    let events = script.hear("events of a digest").await;
+    script.send("call for digests").await;
+    let digests = script.hear("digests").await;
+    assert_eq!(check_digests(&events, &digests), 2);
+    script.send("call for changes").await;
+    script.hear("changes").await;
+    script.send("call for a chat").await;
+    script.hear("chat").await;
 
     // What a slow session is told can not be had at will; tests/live.rs provokes it.
     script.tried.push("behind");

@@ -106,12 +106,21 @@ fn what_a_simulation_is_there_for_comes_about() {
         "a node dies",
         "a node drains",
         "a server's clock jumps",
+        "adds somebody",
         "behind",
         "changed",
+        "deletes",
         "delta",
         "draining",
+        "edits",
+        "has read",
         "idle",
         "internal",
+        "leaves",
+        "makes a group",
+        "pins",
+        "reacts",
+        "removes somebody",
         "reset for a first hello",
         "reset for another epoch",
         "the server dies",
@@ -166,4 +175,14 @@ fn an_acknowledgement_before_the_commit_is_noticed() {
 #[test]
 fn a_head_that_is_not_told_is_noticed() {
     noticed(Sabotage::HidesAHead, &[Promise::Convergence, Promise::Tail]);
+}
+
+#[test]
+fn a_removed_member_who_hears_on_is_noticed() {
+    noticed(Sabotage::TellsTheRemoved, &[Promise::Entitlement]);
+}
+
+#[test]
+fn a_missed_message_without_its_reactions_is_noticed() {
+    noticed(Sabotage::ForgetsReactions, &[Promise::Convergence]);
 }

@@ -5,7 +5,9 @@
  * it back, and the files are as a power cut would have left them: synced bytes are there, others may not be.
  * Creations and renames are kept, as a file system with a journal keeps them; the bytes in such files are not.
  *
- * A file DISK_UNDO/fail makes the next sync fail with EIO, once. A file DISK_UNDO/slow makes each sync take as
+ * A file DISK_UNDO/fail makes the next sync fail with EIO, once, of a file whose path has what it says. What it should have synced is not written by any
+ * later sync, as the kernel takes it for written: it moves to DISK_UNDO/<inode>.lost and stays there until the
+ * same bytes are written once more and synced. A file DISK_UNDO/slow makes each sync take as
  * many milliseconds as it says. Writes through a memory map are not seen.
  */
 #define _GNU_SOURCE
@@ -62,7 +64,7 @@ static ssize_t plain_write(int fd, const void *bytes, size_t count) {
 static void keep(int fd, const struct stat *stat, off_t offset, size_t count) {
     uint64_t size = (uint64_t)stat->st_size, at = (uint64_t)offset;
     uint64_t there = at >= size ? 0 : (size - at < count ? size - at : count);
-    uint64_t head[3] = {at, there, size};
+    uint64_t head[4] = {at, there, size, count};
     char *record = malloc(sizeof head + there), path[4096];
     if (!record) abort();
     memcpy(record, head, sizeof head);
@@ -83,10 +85,78 @@ static void keep(int fd, const struct stat *stat, off_t offset, size_t count) {
     free(record);
 }
 
+static void lost_path(char *path, size_t size, ino_t inode) {
+    snprintf(path, size, "%s/%llu.lost", undo_folder(), (unsigned long long)inode);
+}
+
+/* All of a small file; NULL when there is none or nothing in it. */
+static char *whole(const char *path, size_t *length) {
+    struct stat stat;
+    int fd = open(path, O_RDONLY);
+    if (fd < 0) return NULL;
+    char *bytes = NULL;
+    if (fstat(fd, &stat) == 0 && stat.st_size > 0 && (bytes = malloc((size_t)stat.st_size))) {
+        if (pread(fd, bytes, (size_t)stat.st_size, 0) != stat.st_size) abort();
+        *length = (size_t)stat.st_size;
+    }
+    close(fd);
+    return bytes;
+}
+
+static size_t record_length(const uint64_t *head) {
+    return sizeof(uint64_t[4]) + head[1];
+}
+
+/* Whether one of the records covers all of these bytes. */
+static int is_covered(const char *records, size_t length, uint64_t at, uint64_t count) {
+    for (size_t next = 0; next + sizeof(uint64_t[4]) <= length;) {
+        uint64_t head[4];
+        memcpy(head, records + next, sizeof head);
+        if (head[0] <= at && at + count <= head[0] + head[3]) return 1;
+        next += record_length(head);
+    }
+    return 0;
+}
+
+/* What was written since is on the disk; of what a failed sync lost, that which was written once more. */
 static void forget(ino_t inode) {
-    char path[4096];
-    undo_path(path, sizeof path, inode);
-    truncate(path, 0);
+    char undo[4096], path[4096];
+    undo_path(undo, sizeof undo, inode);
+    lost_path(path, sizeof path, inode);
+    size_t lost_length = 0, length = 0;
+    char *lost = whole(path, &lost_length);
+    if (lost) {
+        char *records = whole(undo, &length);
+        int left = open(path, O_WRONLY | O_TRUNC);
+        if (left < 0) abort();
+        for (size_t next = 0; next + sizeof(uint64_t[4]) <= lost_length;) {
+            uint64_t head[4];
+            memcpy(head, lost + next, sizeof head);
+            size_t size = record_length(head);
+            if (!records || !is_covered(records, length, head[0], head[3]))
+                if (plain_write(left, lost + next, size) != (ssize_t)size) abort();
+            next += size;
+        }
+        close(left);
+        free(records);
+        free(lost);
+    }
+    truncate(undo, 0);
+}
+
+/* A sync has failed: no later one writes what this one should have. */
+static void lose(ino_t inode) {
+    char undo[4096], path[4096];
+    undo_path(undo, sizeof undo, inode);
+    lost_path(path, sizeof path, inode);
+    size_t length = 0;
+    char *records = whole(undo, &length);
+    if (!records) return;
+    int lost = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (lost < 0 || plain_write(lost, records, length) != (ssize_t)length) abort();
+    close(lost);
+    free(records);
+    truncate(undo, 0);
 }
 
 static off_t place(int fd, const struct stat *stat) {
@@ -160,8 +230,8 @@ int ftruncate(int fd, off_t size) {
 }
 
 /* What the test asked for; called before a sync. */
-static int asked_to_fail(void) {
-    char path[4096];
+static int asked_to_fail(int fd) {
+    char path[4096], link[64], file[4096], part[4096];
     snprintf(path, sizeof path, "%s/slow", undo_folder());
     FILE *slow = fopen(path, "r");
     if (slow) {
@@ -170,14 +240,25 @@ static int asked_to_fail(void) {
         fclose(slow);
     }
     snprintf(path, sizeof path, "%s/fail", undo_folder());
-    return remove(path) == 0;
+    FILE *fail = fopen(path, "r");
+    if (!fail) return 0;
+    size_t said = fread(part, 1, sizeof part - 1, fail);
+    part[said] = 0;
+    fclose(fail);
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, file, sizeof file - 1);
+    file[length < 0 ? 0 : length] = 0;
+    return strstr(file, part) && remove(path) == 0;
 }
 
 static int synced(int fd, int (*real)(int)) {
     struct stat stat;
     ino_t inode = inode_of(fd, &stat);
     if (!inode) return real(fd);
-    if (asked_to_fail()) {
+    if (asked_to_fail(fd)) {
+        pthread_mutex_lock(&step);
+        lose(inode);
+        pthread_mutex_unlock(&step);
         errno = EIO;
         return -1;
     }
@@ -203,7 +284,12 @@ int fdatasync(int fd) {
 /* The inode may come back as another file. */
 static void forget_path(const char *path) {
     struct stat stat;
-    if (undo_folder() && lstat(path, &stat) == 0 && S_ISREG(stat.st_mode) && stat.st_nlink == 1) forget(stat.st_ino);
+    if (undo_folder() && lstat(path, &stat) == 0 && S_ISREG(stat.st_mode) && stat.st_nlink == 1) {
+        char lost[4096];
+        lost_path(lost, sizeof lost, stat.st_ino);
+        truncate(lost, 0);
+        forget(stat.st_ino);
+    }
 }
 
 int unlink(const char *path) {

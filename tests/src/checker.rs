@@ -1,8 +1,12 @@
 //! Judges a run by what every client did and saw and what the store holds at the end, as Jepsen does: an
 //! outcome is known good, known bad, or unknown, and unknown ones may be either way but not both.
 
+pub mod deeds;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
+
+use deeds::Done;
 
 /// Names one sending: the device and its client message id.
 pub type Key = (String, String);
@@ -12,8 +16,13 @@ pub type Key = (String, String);
 pub struct History {
     /// Every sending, in the order in which each device began them.
     pub sends: Vec<Send>,
+    /// Everything else that was done.
+    pub deeds: Vec<Done>,
     /// What each client showed at the end, by client and chat, from top to bottom.
     pub views: BTreeMap<(String, i64), Vec<Shown>>,
+    /// Those of them that need not have everything: of chats that one comes into and goes from, and of clients
+    /// that skip what they missed.
+    pub partial: BTreeSet<(String, i64)>,
     /// What the store holds at the end, by chat, in the order of the log.
     pub logs: BTreeMap<i64, Vec<Row>>,
 }
@@ -42,15 +51,21 @@ pub enum Outcome {
     Unknown,
 }
 
-/// A message as a client showed it.
+/// An event as a client showed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
     /// Its number.
     pub seq: i64,
-    /// Which sending.
+    /// Which sending; empty when it is no message.
     pub key: Key,
-    /// What.
+    /// What it said when it was sent; empty when it is no message.
     pub text: String,
+}
+
+impl Shown {
+    fn is_message(&self) -> bool {
+        !self.key.1.is_empty()
+    }
 }
 
 /// A row of the store; the same shape.
@@ -79,6 +94,18 @@ pub enum Violation {
     Missed { client: String, chat: i64, seq: i64 },
     /// A client shows what the log does not have.
     Imagined { client: String, chat: i64, seq: i64 },
+    /// An acknowledged edit, deletion, reaction or the like is not in the log.
+    Forgotten { chat: i64, what: String },
+    /// Something is in the log that nobody did.
+    Unasked { chat: i64, seq: i64 },
+    /// What the store answers is not what its log comes to.
+    Untrue(String),
+    /// A device shows something else than the store has.
+    Differs {
+        client: String,
+        chat: i64,
+        how: String,
+    },
     /// A message of good form was refused for good.
     Refused { chat: i64, key: Key },
     /// Something of a chat reached who may not have it any more.
@@ -124,15 +151,20 @@ impl Violation {
     /// Which promise is broken.
     pub fn invariant(&self) -> Invariant {
         match self {
-            Violation::Lost { .. } | Violation::Missed { .. } => Invariant::Loss,
+            Violation::Lost { .. }
+            | Violation::Missed { .. }
+            | Violation::Forgotten { .. }
+            | Violation::Untrue(_)
+            | Violation::Differs { .. } => Invariant::Loss,
             Violation::Duplicated { .. } | Violation::ShownTwice { .. } => Invariant::Duplicate,
             Violation::Hole { .. }
             | Violation::Reordered { .. }
             | Violation::Misordered { .. }
             | Violation::BadId(_) => Invariant::Order,
-            Violation::Phantom { .. } | Violation::Changed { .. } | Violation::Imagined { .. } => {
-                Invariant::Phantom
-            }
+            Violation::Phantom { .. }
+            | Violation::Changed { .. }
+            | Violation::Imagined { .. }
+            | Violation::Unasked { .. } => Invariant::Phantom,
             Violation::Late(_) => Invariant::Convergence,
             Violation::Leaked(_) => Invariant::Entitlement,
             Violation::Unbounded(_) => Invariant::Bounds,
@@ -177,9 +209,12 @@ impl History {
     pub fn summary(&self) -> String {
         let acked = self.acked();
         let shown: usize = self.views.values().map(Vec::len).sum();
+        let is_acked = |done: &&Done| matches!(done.outcome, Outcome::Acked(_));
         format!(
-            "{} sends ({acked} acked), {} chats, {} views with {shown} messages",
+            "{} sends ({acked} acked), {} deeds ({} acked), {} chats, {} views with {shown} events",
             self.sends.len(),
+            self.deeds.len(),
+            self.deeds.iter().filter(is_acked).count(),
             self.logs.len(),
             self.views.len()
         )
@@ -198,7 +233,7 @@ impl History {
                     break;
                 }
             }
-            for row in rows {
+            for row in rows.iter().filter(|row| row.is_message()) {
                 if !keys.insert(&row.key) {
                     found.insert(Violation::Duplicated {
                         chat,
@@ -235,7 +270,7 @@ impl History {
         let mut newest: HashMap<(&str, i64), i64> = HashMap::new();
         let mut rows: HashMap<(i64, &Key), &Row> = HashMap::new();
         for (chat, log) in &self.logs {
-            for row in log {
+            for row in log.iter().filter(|row| row.is_message()) {
                 rows.entry((*chat, &row.key)).or_insert(row);
             }
         }
@@ -275,8 +310,8 @@ impl History {
     }
 
     fn check_views(&self, found: &mut BTreeSet<Violation>) {
-        for ((client, chat), shown) in &self.views {
-            let (client, chat) = (client.clone(), *chat);
+        for (view, shown) in &self.views {
+            let (client, chat) = (view.0.clone(), view.1);
             let log = self.logs.get(&chat).map_or(&[][..], Vec::as_slice);
             let by_seq: HashMap<i64, &Row> = log.iter().map(|row| (row.seq, row)).collect();
             let mut seen = HashSet::new();
@@ -304,6 +339,9 @@ impl History {
                         seq,
                     });
                 }
+            }
+            if self.partial.contains(view) {
+                continue;
             }
             for row in log.iter().filter(|row| !seen.contains(&row.seq)) {
                 found.insert(Violation::Missed {
@@ -352,6 +390,7 @@ mod tests {
                 .map(|(who, rows)| ((who.to_owned(), CHAT), rows.clone()))
                 .into(),
             logs: [(CHAT, rows)].into(),
+            ..History::default()
         }
     }
 
@@ -557,6 +596,40 @@ mod tests {
                 }]
             );
         }
+    }
+
+    #[test]
+    fn a_view_that_need_not_have_everything_is_in_order_all_the_same() {
+        let mut history = good();
+        history.partial.insert(("bob".into(), CHAT));
+        bobs(&mut history).remove(0);
+        assert_eq!(history.check(), []);
+        bobs(&mut history).swap(0, 1);
+        assert_eq!(history.check().len(), 1);
+    }
+
+    #[test]
+    fn an_event_that_is_no_message_has_its_place_and_no_sender() {
+        let mut history = good();
+        let pinned = Shown {
+            seq: 4,
+            key: Key::default(),
+            text: String::new(),
+        };
+        for seq in [4, 5] {
+            let pinned = Shown {
+                seq,
+                ..pinned.clone()
+            };
+            rows(&mut history).push(pinned.clone());
+            history
+                .views
+                .values_mut()
+                .for_each(|v| v.push(pinned.clone()));
+        }
+        assert_eq!(history.check(), []);
+        bobs(&mut history).pop();
+        assert_eq!(history.check().len(), 1);
     }
 
     #[test]

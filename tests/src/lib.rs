@@ -8,9 +8,11 @@
 )]
 
 pub mod checker;
+pub mod deed;
 pub mod faults;
 pub mod node;
 pub mod proxy;
 pub mod simulation;
 pub mod town;
+pub mod view;
 pub mod wire;

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tertulia_server::harm::Harm;
 use tertulia_server::wiring::{self, Node};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::watch;
 
 use crate::wire::Person;
 
@@ -24,6 +25,12 @@ const QUICK: [(&str, &str); 4] = [
     ("limits.enabled", "false"),
     ("limits.account_attempts_per_minute", "10000"),
 ];
+
+/// What the server says when it is ready, before its address.
+const READY: &str = "Tertulia is ready at ";
+
+/// What it says before that, before the address of its numbers.
+const METRICS: &str = "Metrics are at ";
 
 /// A node in this process.
 pub struct Local {
@@ -82,6 +89,10 @@ pub struct Process {
     child: Child,
     /// Where it is reached.
     pub url: String,
+    /// Where its numbers are read.
+    pub metrics: String,
+    /// Where it said that it is reached, each time when it began.
+    ready: watch::Receiver<Doors>,
 }
 
 /// How a process is started.
@@ -109,20 +120,12 @@ impl Process {
     pub async fn start(folder: &Path, start: Start<'_>) -> Result<Process> {
         let mut child = spawn(folder, &start)?;
         let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
-        let ready = async {
-            while let Some(line) = lines.next_line().await? {
-                if let Some(url) = line.strip_prefix("Tertulia is ready at ") {
-                    return Ok(url.to_owned());
-                }
-            }
-            bail!("the server ended before it was ready")
-        };
-        let ready = tokio::time::timeout(Duration::from_secs(60), ready).await;
-        let url = match ready
+        let ready = tokio::time::timeout(Duration::from_secs(60), doors(&mut lines)).await;
+        let doors_open = match ready
             .context("the server is not ready after a minute")
             .and_then(|r| r)
         {
-            Ok(url) => url,
+            Ok(doors) => doors,
             Err(error) => {
                 _ = child.start_kill();
                 let output = child.wait_with_output().await?;
@@ -147,8 +150,19 @@ impl Process {
                 );
             }
         }
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Process { child, url })
+        let (said, ready) = watch::channel(doors_open.clone());
+        tokio::spawn(async move {
+            while let Ok(doors) = doors(&mut lines).await {
+                said.send_replace(doors);
+            }
+        });
+        let Doors { url, metrics } = doors_open;
+        Ok(Process {
+            child,
+            url,
+            metrics,
+            ready,
+        })
     }
 
     /// Starts the real binary on a folder and kills it after `moment`, ready or not.
@@ -165,6 +179,19 @@ impl Process {
             );
         }
         Ok(child.kill().await?)
+    }
+
+    /// Waits until it has begun anew by itself, in the same process, maybe at another address.
+    ///
+    /// # Errors
+    /// When it does not, or ends.
+    pub async fn began_anew(&mut self, patience: Duration) -> Result<()> {
+        let said = tokio::time::timeout(patience, self.ready.changed()).await;
+        said.with_context(|| format!("it does not begin anew in {patience:?}"))?
+            .context("it has ended")?;
+        let Doors { url, metrics } = self.ready.borrow_and_update().clone();
+        (self.url, self.metrics) = (url, metrics);
+        Ok(())
     }
 
     /// The address without the scheme.
@@ -212,11 +239,34 @@ impl Process {
     }
 }
 
+/// Where a process is reached.
+#[derive(Clone)]
+struct Doors {
+    url: String,
+    metrics: String,
+}
+
+/// What the server says when it is ready: it reads until then.
+async fn doors(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<Doors> {
+    let mut metrics = String::new();
+    while let Some(line) = lines.next_line().await? {
+        if let Some(url) = line.strip_prefix(METRICS) {
+            url.clone_into(&mut metrics);
+        }
+        if let Some(url) = line.strip_prefix(READY) {
+            let url = url.to_owned();
+            return Ok(Doors { url, metrics });
+        }
+    }
+    bail!("the server ended before it was ready")
+}
+
 /// Starts the real binary without waiting for anything.
 fn spawn(folder: &Path, start: &Start<'_>) -> Result<Child> {
     let mut command = tertulia();
     command.arg("serve").arg("--data").arg(folder);
     command.args(["--listen", start.listen.unwrap_or("127.0.0.1:0")]);
+    command.args(["--set", "metrics.listen=127.0.0.1:0"]);
     for (key, value) in QUICK.iter().chain(start.settings) {
         command.args(["--set", &format!("{key}={value}")]);
     }

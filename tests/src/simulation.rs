@@ -21,6 +21,7 @@ pub mod sabotage;
 mod screen;
 mod store;
 mod trace;
+mod view;
 mod wire;
 pub mod world;
 

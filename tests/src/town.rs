@@ -1,8 +1,11 @@
 //! People who talk through real clients with durable outboxes, and the record of what they did and saw.
 //!
-//! Everybody sits in a ring and talks with both neighbours, on one or more devices each. What they do is a
-//! [`Traffic`]; when the contract learns a new operation it becomes an [`Act`], and every test that has people
-//! in it does it too.
+//! Everybody sits in a ring and talks with both neighbours, on one or more devices each, and in groups that come
+//! about. What they do is a [`Traffic`]; when the contract learns a new operation it becomes a
+//! [`Deed`](crate::deed::Deed), and every test that has people in it does it too.
+
+mod device;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
@@ -11,25 +14,23 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use rand::rngs::StdRng;
-use rand::{Rng as _, RngCore as _, SeedableRng as _};
-use tempfile::TempDir;
-use tertulia_client::{Change, Client, Connection, Options, Seen, State};
-use tertulia_proto::chats::__buffa::oneof::event::Body;
-use tertulia_proto::chats::__buffa::oneof::list_events_request::From as Start;
-use tertulia_proto::chats::Event;
-use tertulia_proto::errors::Reason;
-use tokio::sync::broadcast::error::RecvError;
+use rand::{Rng as _, RngCore as _};
+use tertulia_client::{ChatId, Options, UserId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::checker::{History, Outcome, Row, Send, Shown};
+use crate::deed::Kind;
+pub use device::Device;
 
-/// Something that a device does. A new operation is a variant here, an arm in [`Device::act`] and, when others
-/// see it, an arm in [`row`].
+/// Something that a device does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
     /// Says something in one of its chats.
     Say,
+    /// Makes a group.
+    CreateGroup,
+    /// Does something with members or with messages.
+    Do(Kind),
 }
 
 /// What devices do all the time.
@@ -48,7 +49,18 @@ pub struct Traffic {
 impl Default for Traffic {
     fn default() -> Self {
         Traffic {
-            acts: vec![(Act::Say, 1)],
+            acts: vec![
+                (Act::Say, 60),
+                (Act::CreateGroup, 2),
+                (Act::Do(Kind::Add), 3),
+                (Act::Do(Kind::Remove), 2),
+                (Act::Do(Kind::Leave), 1),
+                (Act::Do(Kind::Edit), 8),
+                (Act::Do(Kind::Delete), 3),
+                (Act::Do(Kind::React), 10),
+                (Act::Do(Kind::Pin), 3),
+                (Act::Do(Kind::MarkRead), 8),
+            ],
             waiting_max: 24,
             text_chars: 0..=200,
             thought: Duration::ZERO..=Duration::from_millis(40),
@@ -79,6 +91,9 @@ pub struct Plan {
     pub devices_each: usize,
     /// The bounds of their clients.
     pub options: Options,
+    /// Whether the second and further devices skip what they missed when it is much, and read it only when
+    /// somebody scrolls there.
+    pub others_skip: bool,
 }
 
 impl Default for Plan {
@@ -87,6 +102,7 @@ impl Default for Plan {
             people: 4,
             devices_each: 1,
             options: quick(),
+            others_skip: false,
         }
     }
 }
@@ -106,24 +122,14 @@ pub fn quick() -> Options {
     }
 }
 
-/// One device of a person, with its client.
-pub struct Device {
-    /// As it stands in reports, such as `p2/1`.
-    pub name: String,
-    /// The account's name.
-    pub account: String,
-    /// The client.
-    pub client: Client,
-    /// The chats that it is in.
-    pub chats: Vec<i64>,
-    id: String,
-    /// What the client showed, in the order in which it showed it.
-    seen: Arc<parking_lot::Mutex<Vec<Seen>>>,
-    /// What was written, in its order: chat, client message id, text.
-    written: Arc<parking_lot::Mutex<Vec<(i64, String, String)>>>,
-    /// What the client was told of it.
-    told: Arc<parking_lot::Mutex<HashMap<String, State>>>,
-    _folder: TempDir,
+/// The same of clients that skip what they missed when it is more than a little, and bring what they hold up
+/// to date later.
+fn skipping(options: &Options) -> Options {
+    Options {
+        fresh_events: 1,
+        hole_events_max: 1,
+        ..options.clone()
+    }
 }
 
 /// The password of an account in these tests.
@@ -131,185 +137,6 @@ pub fn password(account: &str) -> String {
     // A password that has the name in it is refused.
     let name: String = account.chars().rev().collect();
     format!("correct horse of {name}")
-}
-
-impl Device {
-    async fn join(
-        url: &str,
-        account: &str,
-        nth: usize,
-        options: &Options,
-        news: &News,
-    ) -> Result<Device> {
-        let folder = tempfile::tempdir()?;
-        let seen: Arc<parking_lot::Mutex<Vec<Seen>>> = Arc::default();
-        let shown = Arc::clone(&seen);
-        let client = Client::builder(url)
-            .folder(folder.path())
-            .options(options.clone())
-            .observer(move |event: &Seen| shown.lock().push(event.clone()))
-            .build()?;
-        match nth {
-            0 => client.sign_up(account, &password(account), account).await?,
-            _ => client.sign_in(account, &password(account)).await?,
-        };
-        let told: Arc<parking_lot::Mutex<HashMap<String, State>>> = Arc::default();
-        tokio::spawn(listen(client.changes(), Arc::clone(&told), news.clone()));
-        Ok(Device {
-            name: format!("{account}/{nth}"),
-            account: account.to_owned(),
-            id: client.device_id(),
-            client,
-            chats: Vec::new(),
-            seen,
-            written: Arc::default(),
-            told,
-            _folder: folder,
-        })
-    }
-
-    /// Signs in again, after the server ended the login.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn sign_in(&self) -> Result<()> {
-        self.client
-            .sign_in(&self.account, &password(&self.account))
-            .await?;
-        Ok(())
-    }
-
-    async fn stay_signed_in(&self) {
-        let mut connection = self.client.connection();
-        while connection
-            .wait_for(|now| matches!(now, Connection::SignedOut(_)))
-            .await
-            .is_ok()
-        {
-            if self.sign_in().await.is_err() {
-                // The server is away; the connection says so meanwhile, or still that nobody is signed in.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-
-    /// Says something in a chat: it waits in the outbox from now on.
-    ///
-    /// # Errors
-    /// When the outbox is full or can not be written.
-    pub async fn say(&self, chat: i64, text: String) -> Result<()> {
-        let id = self.client.send(chat, &text).await?;
-        self.written.lock().push((chat, id, text));
-        Ok(())
-    }
-
-    async fn act(&self, act: Act, n: u64, traffic: &Traffic, random: &mut StdRng) -> Result<()> {
-        match act {
-            Act::Say => {
-                let chat = self.chats[random.random_range(0..self.chats.len())];
-                let filler = "x".repeat(random.random_range(traffic.text_chars.clone()));
-                self.say(chat, format!("{} says {n} {filler}", self.name))
-                    .await
-            }
-        }
-    }
-
-    async fn live(&self, traffic: Traffic, seed: u64, mut stop: watch::Receiver<bool>) {
-        let mut random = StdRng::seed_from_u64(seed);
-        let mut changes = self.client.changes();
-        for n in 0.. {
-            while self.client.outbox().len() >= traffic.waiting_max {
-                tokio::select! {
-                    _ = changes.recv() => {}
-                    _ = stop.changed() => return,
-                }
-            }
-            let act = traffic.draw(&mut random);
-            self.act(act, n, &traffic, &mut random).await.unwrap();
-            tokio::select! {
-                () = tokio::time::sleep(random.random_range(traffic.thought.clone())) => {}
-                _ = stop.changed() => return,
-            }
-        }
-    }
-
-    /// The seq of the newest event that it showed in a chat; 0 for none.
-    pub fn tip(&self, chat: i64) -> i64 {
-        let seen = self.seen.lock();
-        seen.iter()
-            .rev()
-            .find(|s| s.chat == chat)
-            .map_or(0, |s| s.seq)
-    }
-
-    /// Reads a chat's whole log. One that the server does not know is empty: what was acknowledged in it is
-    /// lost, which is for the checker to say.
-    ///
-    /// # Errors
-    /// As every call.
-    pub async fn log(&self, chat: i64) -> Result<Vec<Event>> {
-        let mut events: Vec<Event> = Vec::new();
-        loop {
-            let after = events.last().map_or(0, |event| event.seq);
-            let page = self.client.history(chat, Start::AfterSeq(after), 500).await;
-            let page = match page {
-                Err(error) if error.reason() == Some(Reason::REASON_CHAT_NOT_FOUND) => {
-                    return Ok(events);
-                }
-                page => page?,
-            };
-            let empty = page.events.is_empty();
-            events.extend(page.events);
-            if empty || events.last().map_or(0, |event| event.seq) >= page.head {
-                return Ok(events);
-            }
-        }
-    }
-
-    fn sends(&self) -> Vec<Send> {
-        let told = self.told.lock();
-        let written = self.written.lock();
-        let send = |(chat, id, text): &(i64, String, String)| Send {
-            key: (self.id.clone(), id.clone()),
-            chat: *chat,
-            text: text.clone(),
-            outcome: match told.get(id) {
-                Some(State::Sent(seq)) => Outcome::Acked(*seq),
-                Some(State::Failed(_)) => Outcome::Refused,
-                _ => Outcome::Unknown,
-            },
-        };
-        written.iter().map(send).collect()
-    }
-
-    fn view(&self, chat: i64, devices: &HashMap<(i64, String), String>) -> Vec<Shown> {
-        let seen = self.seen.lock();
-        let shown = |s: &Seen| {
-            // What is shown does not name the device, which the log does.
-            let device = devices.get(&(chat, s.client_message_id.clone()));
-            Shown {
-                seq: s.seq,
-                key: (
-                    device.cloned().unwrap_or_default(),
-                    s.client_message_id.clone(),
-                ),
-                text: s.text.clone(),
-            }
-        };
-        seen.iter().filter(|s| s.chat == chat).map(shown).collect()
-    }
-}
-
-/// What an event of the log is to the checker.
-fn row(event: &Event) -> Result<Row> {
-    match &event.body {
-        Some(Body::Message(message)) => Ok(Row {
-            seq: event.seq,
-            key: (message.device_id.clone(), message.client_message_id.clone()),
-            text: message.text.clone(),
-        }),
-        _ => anyhow::bail!("event {} is no message", event.seq),
-    }
 }
 
 /// What everybody in a town may know while it goes on.
@@ -328,45 +155,16 @@ impl News {
     }
 }
 
-async fn listen(
-    mut changes: tokio::sync::broadcast::Receiver<Change>,
-    told: Arc<parking_lot::Mutex<HashMap<String, State>>>,
-    news: News,
-) {
-    loop {
-        let (chat, id, state) = match changes.recv().await {
-            Ok(Change::Message {
-                chat,
-                client_message_id,
-                state,
-            }) => (chat, client_message_id, state),
-            // What was not heard stays unknown, which is less than the truth and not wrong.
-            Ok(_) | Err(RecvError::Lagged(_)) => continue,
-            Err(RecvError::Closed) => return,
-        };
-        let sent = match state {
-            State::Sent(seq) => Some(seq),
-            _ => None,
-        };
-        let first = !matches!(told.lock().insert(id, state), Some(State::Sent(_)));
-        if let Some(seq) = sent.filter(|_| first) {
-            let mut heads = news.heads.lock();
-            let head = heads.entry(chat).or_default();
-            *head = seq.max(*head);
-            drop(heads);
-            news.acks.send_modify(|n| *n += 1);
-        }
-    }
-}
-
 /// A town and everybody's record.
 pub struct Town {
     /// All devices; those of one person are neighbours.
     pub devices: Vec<Arc<Device>>,
     news: News,
     stop: watch::Sender<bool>,
-    acting: Vec<JoinHandle<()>>,
+    acting: Vec<JoinHandle<Result<()>>>,
     signing_in: Vec<JoinHandle<()>>,
+    /// Where the server is reached.
+    url: String,
 }
 
 impl Town {
@@ -386,7 +184,8 @@ impl Town {
             for nth in 0..plan.devices_each {
                 let last = person + 1 == plan.people && nth + 1 == plan.devices_each;
                 let url = last_url.as_deref().filter(|_| last).unwrap_or(url);
-                let joined = Device::join(url, &account, nth, &plan.options, &news).await;
+                let skips = plan.others_skip && nth > 0;
+                let joined = Device::join(url, &account, nth, plan, skips, &news).await;
                 devices.push(joined.with_context(|| format!("{account} can not join"))?);
             }
             people.push(devices);
@@ -402,9 +201,12 @@ impl Town {
             chats[at].insert(chat);
             chats[next].insert(chat);
         }
+        let users: Vec<UserId> = people.iter().map(|devices| devices[0].user).collect();
         for (devices, chats) in people.iter_mut().zip(chats) {
             for device in devices {
                 device.chats = chats.iter().copied().collect();
+                device.others = users.clone();
+                device.others.retain(|user| *user != device.user);
                 device.client.start();
             }
         }
@@ -414,6 +216,7 @@ impl Town {
             stop: watch::Sender::new(false),
             acting: Vec::new(),
             signing_in: Vec::new(),
+            url: url.to_owned(),
         })
     }
 
@@ -432,7 +235,7 @@ impl Town {
     pub async fn hush(&mut self) {
         self.stop.send_replace(true);
         for acting in self.acting.drain(..) {
-            acting.await.expect("a device can not act");
+            acting.await.expect("no panic").expect("a device can write");
         }
         self.stop.send_replace(false);
     }
@@ -462,7 +265,7 @@ impl Town {
         Ok(())
     }
 
-    /// All chats, each with a device that is in it.
+    /// All direct chats, each with a device that is in it.
     pub fn readers(&self) -> BTreeMap<i64, &Arc<Device>> {
         let chats = |device| device_chats(device).map(move |chat| (chat, device));
         self.devices.iter().flat_map(chats).collect()
@@ -477,39 +280,6 @@ impl Town {
         }
     }
 
-    /// Everything that happened. Everybody gets `patience` to come to rest: outboxes empty, no hole, and
-    /// everything of the log shown. Who is not done by then is recorded as it is.
-    ///
-    /// # Errors
-    /// When the logs can not be read.
-    pub async fn history(&self, patience: Duration) -> Result<History> {
-        let deadline = tokio::time::Instant::now() + patience;
-        for device in &self.devices {
-            rest(device, deadline, || device.client.is_settled()).await;
-        }
-        let mut history = History::default();
-        let mut devices_of: HashMap<(i64, String), String> = HashMap::new();
-        for (chat, device) in self.readers() {
-            let log = device.log(chat).await.context("a log can not be read")?;
-            let rows = log.iter().map(row).collect::<Result<Vec<_>>>()?;
-            let keys = rows
-                .iter()
-                .map(|r| ((chat, r.key.1.clone()), r.key.0.clone()));
-            devices_of.extend(keys);
-            history.logs.insert(chat, rows);
-        }
-        for device in &self.devices {
-            for &chat in &device.chats {
-                let head = history.logs[&chat].last().map_or(0, |row| row.seq);
-                rest(device, deadline, || device.tip(chat) >= head).await;
-                let view = device.view(chat, &devices_of);
-                history.views.insert((device.name.clone(), chat), view);
-            }
-            history.sends.extend(device.sends());
-        }
-        Ok(history)
-    }
-
     /// Everybody goes offline.
     pub async fn leave(&mut self) {
         self.signing_in.drain(..).for_each(|task| task.abort());
@@ -519,14 +289,6 @@ impl Town {
     }
 }
 
-fn device_chats(device: &Arc<Device>) -> impl Iterator<Item = i64> + use<'_> {
+fn device_chats(device: &Arc<Device>) -> impl Iterator<Item = ChatId> + use<'_> {
     device.chats.iter().copied()
-}
-
-/// Waits until `done`, looking again whenever the client tells of a change and now and then.
-async fn rest(device: &Device, deadline: tokio::time::Instant, done: impl Fn() -> bool) {
-    let mut changes = device.client.changes();
-    while !done() && tokio::time::Instant::now() < deadline {
-        _ = tokio::time::timeout(Duration::from_millis(100), changes.recv()).await;
-    }
 }

@@ -145,6 +145,39 @@ impl Gate {
         self.parts.identity.still_holds(caller)
     }
 
+    /// Lets a caller that is known already in to a method. Whoever asks must ask the admission for the permit of
+    /// the method's row, and run what follows under [`run_known`](Gate::run_known).
+    ///
+    /// # Errors
+    /// `TOKEN_EXPIRED`, `LOGIN_ENDED`, `TOO_MANY_REQUESTS`.
+    pub fn admit_known(&self, method: &'static Method, caller: &Caller) -> Result<Admission> {
+        self.still_holds(caller)?;
+        self.charge_login(caller, method.weight)?;
+        Ok(Admission {
+            parts: Arc::clone(&self.parts),
+            method,
+            caller: Some(caller.clone()),
+        })
+    }
+
+    /// Runs the work of calls that were admitted, inside the deadline and apart from the rest of the node.
+    /// `timeout` is the caller's; zero: as long as the gate allows.
+    ///
+    /// # Errors
+    /// `DEADLINE`, or `INTERNAL` after a panic.
+    pub async fn run_known<T>(
+        &self,
+        timeout: Duration,
+        work: impl Future<Output = T>,
+    ) -> Result<T> {
+        let most = self.parts.call_timeout;
+        let left = match timeout.is_zero() {
+            true => most,
+            false => timeout.min(most),
+        };
+        within(left, work).await
+    }
+
     /// Calls a method for a caller that is known already, as the live session does.
     ///
     /// # Errors
@@ -304,11 +337,15 @@ impl Gate {
     ) -> Result<T, ConnectError> {
         let most = self.parts.call_timeout;
         let left = ctx.time_remaining().map_or(most, |left| left.min(most));
-        match tokio::time::timeout(left, lifecycle::catch(handler)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(panicked)) => Err(raise(errors::internal(panicked))),
-            Err(_) => Err(raise(errors::deadline())),
-        }
+        within(left, handler).await.map_err(raise)?
+    }
+}
+
+async fn within<T>(left: Duration, work: impl Future<Output = T>) -> Result<T> {
+    match tokio::time::timeout(left, lifecycle::catch(work)).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(panicked)) => Err(errors::internal(panicked)),
+        Err(_) => Err(errors::deadline()),
     }
 }
 

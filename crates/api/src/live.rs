@@ -2,6 +2,7 @@
 //! node, and a [`queue`] keeps what waits for one; the [`feed`] puts what was committed on the bus; [`socket`]
 //! and [`stream`] are the two carriers.
 
+mod burst;
 pub mod close;
 pub mod feed;
 pub mod frames;
@@ -11,6 +12,7 @@ pub mod session;
 pub mod socket;
 pub mod stream;
 pub mod told;
+mod turns;
 mod warm;
 
 use std::sync::Arc;
@@ -46,6 +48,8 @@ pub struct Options {
     pub outbound_frames_max: usize,
     /// How many bytes wait for a slow reader.
     pub outbound_bytes_max: usize,
+    /// How many sessions are woken for what a large chat hears before everybody else has a turn.
+    pub turn_sessions_max: usize,
     /// How many calls of one session are under way at once; more wait unread.
     pub calls_in_flight_max: usize,
     /// How many sessions one user may have on this node.
@@ -89,6 +93,11 @@ impl Live {
         lifecycle.spawn_loop("hub", move || {
             let (told, hub) = (told.clone(), Arc::clone(&heeding));
             async move { _ = told.run_until_cancelled(hub.heed_disruptions()).await }
+        });
+        let (told, giving) = (lifecycle.told_loops(), Arc::clone(&hub));
+        lifecycle.spawn_loop("turns", move || {
+            let (told, hub) = (told.clone(), Arc::clone(&giving));
+            async move { _ = told.run_until_cancelled(hub.give_turns()).await }
         });
         Arc::new(Live {
             options,

@@ -9,7 +9,7 @@ mod chats;
 mod identity;
 mod live;
 mod members;
-mod messages;
+pub mod messages;
 mod users;
 
 use std::sync::Arc;

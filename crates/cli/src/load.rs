@@ -1,5 +1,5 @@
-//! Load, made by the same binary that takes it: `tertulia load direct`, `group`, `idle`, `catchup`, and the benchmark behind
-//! `make bench`. What it prints is measured, and what it measures it also checks: a lost, repeated or
+//! Load, made by the same binary that takes it: `tertulia load direct`, `group`, `hot`, `idle`, `catchup`, and the benchmark
+//! behind `make bench`. What it prints is measured, and what it measures it also checks: a lost, repeated or
 //! disordered message is a failure, not a footnote.
 //!
 //! It shares the machine with the server, so it does little for each message: one thread, one buffer,
@@ -11,16 +11,22 @@ mod child;
 mod direct;
 mod frame;
 mod group;
+mod host;
+mod hot;
 mod idle;
 mod measure;
+mod meter;
 mod people;
 mod proc;
 mod progress;
 mod report;
+mod scenario;
 mod socket;
+mod storm;
 mod talk;
 mod template;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -29,8 +35,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use child::Running;
+use host::Host;
 use measure::Window;
+use meter::Meter;
 use people::Server;
 use proc::Process;
 use report::{Figure, Readable, milliseconds, percent_of_a_core, quantiles};
@@ -49,10 +56,16 @@ pub enum LoadCommand {
     Direct(Direct),
     /// The members of one group hear what some of them write; every message is checked to come once and in order.
     Group(Group),
+    /// A chat with far too much in it, and what pairs of people notice of it who talk beside it.
+    Hot(Hot),
     /// Sessions that only rest.
     Idle(Idle),
     /// Clients come back and learn what they missed.
     Catchup(Catchup),
+    /// All connections drop at once, and everybody comes back at once.
+    Storm(Storm),
+    /// People who log in, look at their chats, read and write with pauses.
+    Scenario(Scenario),
     /// Starts servers of its own and measures every published figure.
     Bench(Bench),
 }
@@ -98,9 +111,12 @@ pub struct Group {
     /// How many of them write.
     #[arg(long, value_name = "W", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     writers: u32,
-    /// Messages a second of all writers together.
-    #[arg(long, value_name = "R", default_value_t = 50.0)]
-    rate: f64,
+    /// Messages a second of all writers together; without it so many are under way as --under-way says.
+    #[arg(long, value_name = "R")]
+    rate: Option<f64>,
+    /// How many messages of all writers have not come to every member at most, when there is no rate.
+    #[arg(long, value_name = "W", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    under_way: u32,
     /// How long is measured.
     #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
@@ -118,6 +134,50 @@ pub struct Group {
     json: bool,
 }
 
+/// A chat with far too much in it.
+#[derive(Debug, Args)]
+pub struct Hot {
+    /// The server, such as http://127.0.0.1:8080, with its limits off; without it, one of our own is started.
+    #[arg(long)]
+    url: Option<String>,
+    /// How many members.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    members: u32,
+    /// How many of them are connected; all of them when not given.
+    #[arg(long, value_name = "N")]
+    online: Option<u32>,
+    /// How many of those read nothing.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    slow: u32,
+    /// Messages a second into the chat.
+    #[arg(long, value_name = "R", default_value_t = 200.0)]
+    rate: f64,
+    /// How long they are.
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(template::TEXT_BYTES_MIN as i64..=8_000))]
+    bytes: u32,
+    /// Sets any key of our own server, such as live.turn_sessions_max=32. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// How many pairs talk beside it.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pairs: u32,
+    /// Messages a second of all pairs together.
+    #[arg(long, value_name = "R", default_value_t = 500.0)]
+    pairs_rate: f64,
+    /// How long is measured.
+    #[arg(long, value_name = "S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300))]
+    seconds: u64,
+    /// How often.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10))]
+    runs: u32,
+    /// The server's process, when it is on this machine, for its memory and processor time.
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+    /// Prints one JSON array instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Clients that come back.
 #[derive(Debug, Args)]
 pub struct Catchup {
@@ -125,14 +185,84 @@ pub struct Catchup {
     #[arg(long)]
     url: Option<String>,
     /// How often each figure is taken.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     runs: u32,
+    /// How often a client comes back for each.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    times: u32,
     /// In how many chats the busy user is.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     chats: u32,
+    /// In how many chats the user is whose first screen must not depend on it.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    many_chats: u32,
     /// How many events lie between what a client holds and what it asks about.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     events: u64,
+    /// Where the server shows its metrics, such as 127.0.0.1:9090, for how often it reads its store.
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
+    /// The server's process, when it is on this machine, for its processor time.
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+    /// Prints one JSON array instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// People who log in, look at their chats, read and write with pauses.
+#[derive(Debug, Args)]
+pub struct Scenario {
+    /// The server, such as http://127.0.0.1:8080, with its limits off; without it, one of our own is started.
+    #[arg(long)]
+    url: Option<String>,
+    /// How many people, two to a chat.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(2..=100_000))]
+    people: u32,
+    /// Over how long they arrive. Each logs in, and a password takes the server its time.
+    #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    arrival: u64,
+    /// How long is measured once all are there.
+    #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// The server's process, when it is on this machine, for its processor time.
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
+    /// Prints one JSON array instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// All connections drop at once, and everybody comes back at once.
+#[derive(Debug, Args)]
+pub struct Storm {
+    /// The server, such as http://127.0.0.1:8080, with its limits off; without it, one of our own is started.
+    #[arg(long)]
+    url: Option<String>,
+    /// How many connections.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    connections: u32,
+    /// How many connections share an account. The server must allow so many.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    sessions_per_account: u32,
+    /// How many messages everybody misses while nobody is there.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=500))]
+    missed: u64,
+    /// How many pairs talk all the while.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pairs: u32,
+    /// Messages a second of all pairs together.
+    #[arg(long, value_name = "R", default_value_t = 500.0)]
+    pairs_rate: f64,
+    /// How often.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=10))]
+    runs: u32,
+    /// Where the server shows its metrics, such as 127.0.0.1:9090, for how often it reads its store.
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
+    /// The server's process, when it is on this machine, for its processor time.
+    #[arg(long, value_name = "PID")]
+    server_pid: Option<u32>,
     /// Prints one JSON array instead of text.
     #[arg(long)]
     json: bool,
@@ -167,6 +297,9 @@ pub struct Bench {
     /// Short runs, to see that everything works. Their figures are not to be compared.
     #[arg(long)]
     quick: bool,
+    /// Only these parts.
+    #[arg(long, value_delimiter = ',', value_name = "PARTS")]
+    only: Vec<bench::Part>,
     /// Where the figures go.
     #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
     out: PathBuf,
@@ -205,16 +338,20 @@ async fn dispatch(command: LoadCommand) -> Result<ExitCode> {
     match command {
         LoadCommand::Direct(args) => run_direct(args).await,
         LoadCommand::Group(args) => run_group(args).await,
+        LoadCommand::Hot(args) => run_hot(args).await,
         LoadCommand::Idle(args) => run_idle(args).await,
         LoadCommand::Catchup(args) => run_catchup(args).await,
-        LoadCommand::Bench(Bench { quick, out }) => {
+        LoadCommand::Storm(args) => run_storm(args).await,
+        LoadCommand::Scenario(args) => run_scenario(args).await,
+        LoadCommand::Bench(Bench { quick, only, out }) => {
             proc::raise_open_files();
             let plan = if quick {
                 bench::Plan::quick(out)
             } else {
                 bench::Plan::full(out)
             };
-            enough_files(plan.idle_connections)?;
+            let plan = bench::Plan { only, ..plan };
+            enough_files(plan.idle_connections.max(plan.hot.0))?;
             bench::run(&plan).await?;
             Ok(ExitCode::SUCCESS)
         }
@@ -249,7 +386,7 @@ async fn run_direct(args: Direct) -> Result<ExitCode> {
         text_bytes: args.bytes as usize,
         server: args.server_pid.map(Process),
     };
-    let outcome = direct::run(server, &pairs, &plan).await?;
+    let outcome = direct::run(server, &pairs, &plan, || {}).await?;
     let broken = outcome.violations.total() > 0;
     if args.json {
         direct_json(&args, &outcome)
@@ -342,42 +479,6 @@ fn direct_text(args: &Direct, outcome: &direct::Outcome) {
     }
 }
 
-/// A server: the one at the address, or one of our own with its folder.
-struct Host {
-    server: Server,
-    process: Option<Process>,
-    own: Option<(Running, tempfile::TempDir)>,
-}
-
-impl Host {
-    async fn at(url: Option<&str>, pid: Option<u32>) -> Result<Self> {
-        if let Some(url) = url {
-            return Ok(Host {
-                server: Server::at(url).await?,
-                process: pid.map(Process),
-                own: None,
-            });
-        }
-        let folder = tempfile::tempdir().context("no folder for the server's data")?;
-        let running = Running::start(folder.path()).await?;
-        Ok(Host {
-            server: running.server,
-            process: Some(running.process),
-            own: Some((running, folder)),
-        })
-    }
-
-    async fn stop(self) -> Result<()> {
-        if let Some((running, folder)) = self.own {
-            running.stop().await?;
-            folder
-                .close()
-                .context("the server's data could not be removed")?;
-        }
-        Ok(())
-    }
-}
-
 fn print_figures(figures: &[Figure], json: bool) -> Result<()> {
     if json {
         println!("{}", serde_json::to_string(figures)?);
@@ -388,20 +489,22 @@ fn print_figures(figures: &[Figure], json: bool) -> Result<()> {
 }
 
 async fn run_group(args: Group) -> Result<ExitCode> {
-    ensure!(
-        (0.1..=1_000_000.0).contains(&args.rate),
-        "a rate is between 0.1 and 1,000,000 messages a second"
-    );
+    let flow = match args.rate {
+        Some(rate) => group::Flow::Paced(rate_in_bounds(rate)?),
+        None => group::Flow::Closed(args.under_way as usize),
+    };
     let members = args.members as usize;
     enough_files(members)?;
-    let host = Host::at(args.url.as_deref(), args.server_pid).await?;
+    let host = Host::at(args.url.as_deref(), args.server_pid, &[]).await?;
     let accounts = host.server.accounts(members).await?;
     let (owner, others) = accounts.split_first().context("there is an owner")?;
     let chat_id = host.server.groups(owner, others, 1).await?.remove(0);
     let plan = group::Plan {
         writers: args.writers as usize,
-        rate: args.rate,
+        flow,
         text_bytes: args.bytes as usize,
+        warm: false,
+        slow: 0,
         window: Window {
             warm_up: Duration::from_secs(1),
             measured: Duration::from_secs(args.seconds),
@@ -410,10 +513,13 @@ async fn run_group(args: Group) -> Result<ExitCode> {
     };
     let mut outcomes = Vec::new();
     for _ in 0..args.runs {
-        outcomes.push(group::run(host.server, &accounts, chat_id, &plan).await?);
+        outcomes.push(group::run(host.server, &accounts, chat_id, &plan, || {}).await?);
     }
     host.stop().await?;
-    let name = format!("group of {members}, {} messages/s", Readable(args.rate));
+    let name = match flow {
+        group::Flow::Paced(rate) => format!("group of {members}, {} messages/s", Readable(rate)),
+        group::Flow::Closed(max) => format!("group of {members}, {max} under way"),
+    };
     let each = |f: &dyn Fn(&group::Outcome) -> Option<f64>| {
         outcomes.iter().filter_map(f).collect::<Vec<f64>>()
     };
@@ -440,12 +546,98 @@ async fn run_group(args: Group) -> Result<ExitCode> {
     })
 }
 
+fn rate_in_bounds(rate: f64) -> Result<f64> {
+    ensure!(
+        (0.1..=1_000_000.0).contains(&rate),
+        "a rate is between 0.1 and 1,000,000 messages a second"
+    );
+    Ok(rate)
+}
+
+async fn run_hot(args: Hot) -> Result<ExitCode> {
+    let online = args.online.unwrap_or(args.members).min(args.members) as usize;
+    ensure!(
+        (args.slow as usize) < online,
+        "somebody has to read what is written"
+    );
+    enough_files(online + 2 * args.pairs as usize)?;
+    let set = args.set.iter().map(String::as_str);
+    let settings: Vec<&str> = hot::SETTINGS.iter().copied().chain(set).collect();
+    let host = Host::at(args.url.as_deref(), args.server_pid, &settings).await?;
+    let people = hot::People::make(
+        host.server,
+        args.members as usize,
+        online,
+        args.pairs as usize,
+    )
+    .await?;
+    let plan = hot::Plan {
+        runs: args.runs as usize,
+        rate: rate_in_bounds(args.rate)?,
+        text_bytes: args.bytes as usize,
+        slow: args.slow as usize,
+        pairs_rate: rate_in_bounds(args.pairs_rate)?,
+        measured: Duration::from_secs(args.seconds),
+        warm_up: Duration::from_secs(2),
+        process: host.process,
+    };
+    let outcomes = hot::run(host.server, &people, &plan).await?;
+    host.stop().await?;
+    print_figures(&hot::figures(&plan.name(&people), &outcomes), args.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_storm(args: Storm) -> Result<ExitCode> {
+    let connections = args.connections as usize;
+    let accounts = connections.div_ceil(args.sessions_per_account as usize);
+    ensure!(
+        accounts <= 1_000,
+        "a group has at most 1,000 members: let more connections share an account"
+    );
+    enough_files(connections + 2 * args.pairs as usize)?;
+    let host = Host::at(args.url.as_deref(), args.server_pid, hot::SETTINGS).await?;
+    let people = storm::People::make(host.server, accounts, args.pairs as usize).await?;
+    let plan = storm::Plan {
+        runs: args.runs as usize,
+        connections,
+        missed: args.missed,
+        pairs_rate: rate_in_bounds(args.pairs_rate)?,
+        meter: args.metrics.map(Meter).or(host.meter),
+        process: host.process,
+    };
+    let figures = storm::run(host.server, &people, &plan).await?;
+    host.stop().await?;
+    print_figures(&figures, args.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_scenario(args: Scenario) -> Result<ExitCode> {
+    let people = args.people.next_multiple_of(2) as usize;
+    // Each of them has a connection, and another one while logging in.
+    enough_files(2 * people)?;
+    let host = Host::at(args.url.as_deref(), args.server_pid, hot::SETTINGS).await?;
+    let pairs = host.server.pairs(people / 2).await?;
+    let plan = scenario::Plan {
+        arrival: Duration::from_secs(args.arrival),
+        measured: Duration::from_secs(args.seconds),
+        process: host.process,
+    };
+    let figures = scenario::run(host.server, &pairs, &plan).await?;
+    host.stop().await?;
+    print_figures(&figures, args.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn run_catchup(args: Catchup) -> Result<ExitCode> {
-    let host = Host::at(args.url.as_deref(), None).await?;
+    let host = Host::at(args.url.as_deref(), args.server_pid, &[]).await?;
     let plan = catchup::Plan {
         runs: args.runs as usize,
+        times: args.times as usize,
         chats: args.chats as usize,
+        many_chats: args.many_chats as usize,
         events: args.events,
+        meter: args.metrics.map(Meter).or(host.meter),
+        process: host.process,
     };
     let figures = catchup::run(host.server, &plan).await?;
     host.stop().await?;
@@ -546,6 +738,10 @@ mod tests {
             direct,
             idle,
             "load group --members 500 --rate 20 --runs 3",
+            "load group --members 500 --under-way 8",
+            "load scenario --people 10000 --arrival 60 --seconds 90",
+            "load storm --connections 10000 --missed 10 --runs 3",
+            "load hot --members 10000 --online 1000 --rate 200 --slow 10",
             "load catchup --runs 3 --chats 500 --events 100000 --json",
             "load bench --quick --out target/bench.json",
             "load bench",

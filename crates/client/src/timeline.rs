@@ -30,7 +30,7 @@ use tertulia_proto::chats::{Chat, ChatLeft, ChatSettings, Draft, Event, ReadStat
 
 use crate::{ChatId, UserId};
 
-pub use fold::{kind, messages};
+pub use fold::{changed_seq, kind, messages};
 pub use log::{Hole, Older, Stale};
 pub use reading::Reading;
 

@@ -607,3 +607,54 @@ async fn what_differs_from_the_server_is_read_again() {
     session.reply(call, answer).await;
     eventually(&client, "one unread", |c| unread(c) == 1).await;
 }
+
+#[tokio::test]
+async fn a_part_with_a_message_that_was_changed_after_the_digests_is_not_compared() {
+    let mut peer = Peer::start().await;
+    let client = peer.client(store()).await;
+    let (mut session, _) = peer.welcome(b"one", fresh(0)).await;
+    for seq in 1..=3 {
+        session.send(live(seq)).await;
+    }
+    shows(&client, &[1, 2, 3]).await;
+    let serve = async {
+        let (call, _) = session.call::<GetDigestsRequest>("GetDigests").await;
+        // Made before the second message was edited, and overtaken by that.
+        session.send(frame(edited(4, 2, "edited"))).await;
+        shows(&client, &[1, 2, 3, 4]).await;
+        let digest = |from_seq, to_seq| Digest {
+            from_seq,
+            to_seq,
+            digest: vec![0; 16],
+            ..Default::default()
+        };
+        let answer = GetDigestsResponse {
+            digests: vec![digest(1, 2), digest(3, 3)],
+            head: 3,
+            ..Default::default()
+        };
+        session.reply(call, answer).await;
+        let (call, request) = session.call::<ListEventsRequest>("ListEvents").await;
+        assert_eq!(request.from, Some(Start::AfterSeq(2)));
+        let page = ListEventsResponse {
+            events: vec![said(3)],
+            head: 4,
+            ..Default::default()
+        };
+        session.reply(call, page).await;
+        let (call, request) = session.call::<GetDigestsRequest>("GetDigests").await;
+        assert_eq!((request.from_seq, request.to_seq), (4, 4));
+        let answer = GetDigestsResponse {
+            head: 4,
+            ..Default::default()
+        };
+        session.reply(call, answer).await;
+    };
+    let (verified, ()) = tokio::join!(client.verify(1), serve);
+    let expected = Verified {
+        compared: 1,
+        healed: 1,
+    };
+    assert_eq!(verified.unwrap(), expected);
+    assert_eq!(text(&client, 2).as_deref(), Some("edited"));
+}

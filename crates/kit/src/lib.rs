@@ -11,6 +11,7 @@ pub mod secret;
 pub mod health;
 pub mod lifecycle;
 pub mod lock;
+pub mod metrics;
 pub mod telemetry;
 
 pub mod bus;

@@ -53,6 +53,8 @@ pub enum StoppedBy {
     Signal(&'static str),
     /// Somebody said so.
     Asked(&'static str),
+    /// It is to begin anew in its own place, with nothing of what it has in memory; why.
+    Anew(&'static str),
     /// A task that the node can not be without failed. The process should end with an error.
     Failed { name: &'static str, problem: String },
 }
@@ -62,6 +64,7 @@ impl fmt::Display for StoppedBy {
         match self {
             StoppedBy::Signal(name) => write!(f, "signal {name}"),
             StoppedBy::Asked(why) => f.write_str(why),
+            StoppedBy::Anew(why) => write!(f, "it begins anew, as {why}"),
             StoppedBy::Failed { name, problem } => write!(f, "{name} failed: {problem}"),
         }
     }

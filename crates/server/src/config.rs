@@ -30,6 +30,7 @@ pub static SCHEMA: Schema = Schema {
         ("chats", "How large chats may be."),
         ("store", "How chats are kept."),
         ("drain", "How the server stops."),
+        ("metrics", "What the server counts."),
     ],
     fields: FIELDS,
     env_reserved: &["TERTULIA_CONFIG"],
@@ -58,6 +59,8 @@ const FIELDS: &[Field] = &[
         before they are dropped and it is told to catch up."),
     Field::number("live.outbound_bytes_max", 1_048_576, 65_536..=268_435_456, "How many bytes wait for a \
         slow reader."),
+    Field::number("live.turn_sessions_max", 32, 1..=1_000_000, "How many sessions are woken at once for an event \
+        of a large chat, before everybody else has a turn."),
     Field::number("live.calls_in_flight_max", 16, 1..=1_024, "How many calls of one session are under way \
         at once; more wait unread."),
     Field::number("live.sessions_per_user_max", 50, 1..=10_000, "How many sessions one user may have on \
@@ -98,6 +101,8 @@ const FIELDS: &[Field] = &[
     Field::number("chats.channel_members_max", 100_000, 2..=1_000_000, "How many members a channel may have."),
     Field::number("chats.receipts_members_max", 50, 0..=1_000, "In groups of up to so many members everybody \
         sees how far each has read; in larger ones it is counted."),
+    Field::number("chats.delta_events_max", 1_000, 1..=10_000, "How many events that a device missed are told \
+        one by one; when there are more it is told where its chats end, and reads what it shows."),
     Field::number("chats.due_interval_ms", 1_000, 100..=60_000, "How often the server looks for messages that \
         disappear and messages that were scheduled. They are late by this time at most."),
     Field::number("store.commit_batch_max", 1_024, 1..=65_536, "How many writes are synced together."),
@@ -110,6 +115,9 @@ const FIELDS: &[Field] = &[
         the server stops."),
     Field::number("drain.spread_ms", 5_000, 0..=600_000, "Over how long the clients of a stopping server \
         are asked to spread their return."),
+    Field::list("metrics.listen", "Where /metrics is read in the form of Prometheus, such as 127.0.0.1:9090. \
+        Whoever can connect there reads it; with none, nobody does.")
+        .checked(socket_address),
 ];
 
 /// The tree.
@@ -128,6 +136,7 @@ pub struct Config {
     pub chats: Chats,
     pub store: Store,
     pub drain: Drain,
+    pub metrics: Metrics,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -139,6 +148,7 @@ pub struct Live {
     pub frame_bytes_max: usize,
     pub outbound_frames_max: usize,
     pub outbound_bytes_max: usize,
+    pub turn_sessions_max: usize,
     pub calls_in_flight_max: usize,
     pub sessions_per_user_max: usize,
     pub sessions_max: usize,
@@ -182,6 +192,7 @@ pub struct Chats {
     pub group_members_max: u32,
     pub channel_members_max: u32,
     pub receipts_members_max: u32,
+    pub delta_events_max: u32,
     pub due_interval_ms: u64,
 }
 
@@ -199,6 +210,12 @@ pub struct Store {
 pub struct Drain {
     pub grace_ms: u64,
     pub spread_ms: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    pub listen: Vec<SocketAddr>,
 }
 
 /// Fills the tree from the file, the environment of this process and the flags.
@@ -222,6 +239,7 @@ impl Live {
             frame_bytes_max: self.frame_bytes_max,
             outbound_frames_max: self.outbound_frames_max,
             outbound_bytes_max: self.outbound_bytes_max,
+            turn_sessions_max: self.turn_sessions_max,
             calls_in_flight_max: self.calls_in_flight_max,
             sessions_per_user_max: self.sessions_per_user_max,
             sessions_max: self.sessions_max,
@@ -281,6 +299,7 @@ impl Chats {
             group_members_max: self.group_members_max,
             channel_members_max: self.channel_members_max,
             receipts_members_max: self.receipts_members_max,
+            delta_events_max: self.delta_events_max,
         }
     }
 

@@ -53,6 +53,8 @@ enum Sabotage {
     ReuseSeq,
     /// Answers do not wait for the disk.
     AckBeforeSync,
+    /// Edits, deletions and reactions do not reach who was away for long.
+    ForgetChanges,
 }
 
 impl Harm {
@@ -79,6 +81,7 @@ impl Harm {
             Sabotage::ForgetIdempotency => Some(fjall::Sabotage::ForgetIdempotency),
             Sabotage::ReuseSeq => Some(fjall::Sabotage::ReuseSeq),
             Sabotage::AckBeforeSync => Some(fjall::Sabotage::AckBeforeSync),
+            Sabotage::ForgetChanges => Some(fjall::Sabotage::ForgetChanges),
             Sabotage::SkipCatchUpBuffer => None,
         });
         fjall::Options {

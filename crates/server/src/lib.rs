@@ -1,8 +1,10 @@
 //! The binary's inside: configuration, wiring, and nothing that decides.
 
+pub mod anew;
 pub mod config;
 pub mod config_command;
 pub mod due;
 pub mod harm;
+pub mod metrics;
 pub mod verify;
 pub mod wiring;

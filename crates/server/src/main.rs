@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use tertulia_kit::lifecycle::{self, StoppedBy};
 use tertulia_kit::telemetry;
+use tertulia_server::anew;
 use tertulia_server::config::{self, Config};
 use tertulia_server::config_command::{self, ConfigCommand};
 use tertulia_server::harm::Harm;
@@ -99,6 +100,9 @@ async fn serve(options: Serve) -> anyhow::Result<ExitCode> {
     let config: Config = config::load(options.config.clone(), options.flags())?.value;
     telemetry::start(&config.log)?;
     let node = wiring::start(config, options.harm).await?;
+    for address in &node.metrics {
+        println!("Metrics are at http://{address}/metrics");
+    }
     println!("Tertulia is ready at http://{}", node.address);
     println!(
         "(started in {} ms; Ctrl+C stops it)",
@@ -108,12 +112,14 @@ async fn serve(options: Serve) -> anyhow::Result<ExitCode> {
         name = signals.next() => node.lifecycle.ask_to_stop(StoppedBy::Signal(name)),
         () = node.lifecycle.asked_to_stop() => {}
     }
-    let failed = matches!(node.lifecycle.stopped_by(), Some(StoppedBy::Failed { .. }));
+    let stopped_by = node.lifecycle.stopped_by().cloned();
     tokio::select! {
-        stopped = node.stop() => match failed || !stopped.not_closed.is_empty() {
-            true => Ok(ExitCode::FAILURE),
-            false => Ok(ExitCode::SUCCESS),
-        },
+        stopped = node.stop() => Ok(match stopped_by {
+            Some(StoppedBy::Anew(_)) => anew::begin(),
+            Some(StoppedBy::Failed { .. }) => ExitCode::FAILURE,
+            _ if !stopped.not_closed.is_empty() => ExitCode::FAILURE,
+            _ => ExitCode::SUCCESS,
+        }),
         // Who says it twice means at once.
         _ = signals.next() => Ok(ExitCode::FAILURE),
     }

@@ -15,6 +15,7 @@ use tertulia_api::live::feed::Feed;
 use tertulia_api::live::hub::Hub;
 use tertulia_api::rpc::{Services, full_router};
 use tertulia_kit::clock::{HighWater, SharedClock};
+use tertulia_kit::error::Failure;
 use tertulia_kit::health::Health;
 use tertulia_kit::id::{Ids, NodeIds as _};
 use tertulia_kit::lifecycle::{Grace, Kind, Lifecycle, Stopped};
@@ -30,9 +31,11 @@ use tertulia_store::sqlite::Sqlite;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::anew;
 use crate::config::Config;
 use crate::due;
 use crate::harm::Harm;
+use crate::metrics;
 
 /// The version of the data folder's layout that this binary writes.
 const DATA_FORMAT: u32 = 1;
@@ -45,6 +48,8 @@ const CLOCK_KEEP: Duration = Duration::from_secs(1);
 pub struct Node {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where its numbers are read.
+    pub metrics: Vec<SocketAddr>,
     /// How long the start took.
     pub started_in: Duration,
     /// Its tasks.
@@ -117,6 +122,10 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     let told = lifecycle.told(Kind::Job);
     let doing = due::keep_doing(chats.clone(), config.chats.due_interval(), told);
     lifecycle.spawn(Kind::Job, "due", doing);
+    let told = lifecycle.told(Kind::Job);
+    let data = Arc::from(folder.path());
+    let watching = anew::watch(log.clone(), data, lifecycle.clone(), told);
+    lifecycle.spawn(Kind::Job, "anew", watching);
     let services = Services {
         identity: identity.clone(),
         users,
@@ -173,10 +182,13 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     let serving = transport::serve(listener, http.clone(), door, lifecycle.clone());
     lifecycle.spawn(Kind::Door, "http", serving);
     watch(&health, &log, &sqlite);
+    let numbers = metrics::of_node(&log, &live);
+    let metrics = metrics::serve(&numbers, &health, &config.metrics.listen, &lifecycle).await?;
     health.ready();
 
     Ok(Node {
         address,
+        metrics,
         started_in: began.elapsed(),
         rpc: rpc_service(gate, config.http.body_bytes_max),
         http,
@@ -204,7 +216,8 @@ impl Node {
 fn watch(health: &Health, log: &Arc<ChatLog>, sqlite: &Sqlite) {
     let (log, sqlite) = (log.clone(), sqlite.clone());
     health.check("chats", move || {
-        std::future::ready(log.health().map_err(|f| f.words().to_owned()))
+        let problem = |failure: Failure| failure.cause_chain().unwrap_or_default();
+        std::future::ready(log.health().map_err(problem))
     });
     health.check("people", move || {
         let sqlite = sqlite.clone();

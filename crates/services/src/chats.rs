@@ -448,8 +448,7 @@ impl Chats {
     /// # Errors
     /// The failure of the store. A cursor that is no cursor is not an error but a reset.
     pub async fn missed(&self, caller: &Caller, cursor: &[u8]) -> Result<Missed> {
-        let small_max = self.limits.receipts_members_max;
-        missed::missed(&*self.store, caller.user, cursor, small_max).await
+        missed::missed(&*self.store, caller.user, cursor, self.limits).await
     }
 
     /// Where the caller's logs end that moved since a position; it is what a heartbeat tells.
@@ -471,14 +470,16 @@ impl Chats {
     }
 
     async fn write(&self, caller: &Caller, act: Act) -> Result<Done> {
-        self.store
-            .write(Command {
-                actor: caller.user,
-                at_ms: self.clock.now_ms(),
-                act,
-                limits: self.limits,
-            })
-            .await
+        self.store.write(self.command(caller, act)).await
+    }
+
+    fn command(&self, caller: &Caller, act: Act) -> Command {
+        Command {
+            actor: caller.user,
+            at_ms: self.clock.now_ms(),
+            act,
+            limits: self.limits,
+        }
     }
 
     async fn changed(&self, caller: &Caller, act: Act) -> Result<Option<Seq>> {

@@ -212,6 +212,17 @@ pub fn store_unavailable(cause: impl Into<Cause>) -> Failure {
     .with_cause(cause)
 }
 
+/// The store takes no writes until the node begins anew. Why was said once when it came to that, so there is no
+/// cause to be logged with each call.
+pub fn store_closed() -> Failure {
+    Failure::new(
+        Kind::Unavailable,
+        "STORE_UNAVAILABLE",
+        "the store takes no writes now",
+    )
+    .with_retry_after(Duration::from_secs(1))
+}
+
 pub fn internal(cause: impl Into<Cause>) -> Failure {
     Failure::new(
         Kind::Internal,

@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tertulia_kit::clock::SharedClock;
-use tertulia_kit::error::Result;
+use tertulia_kit::error::{Failure, Result};
 use tertulia_services::chats::{Command, Committed, Done, Fact};
 use tertulia_services::errors;
 use tokio::sync::{Semaphore, oneshot};
@@ -109,6 +109,8 @@ pub enum Sabotage {
     ReuseSeq,
     /// A commit is not synced before it is answered.
     AckBeforeSync,
+    /// What has changed in a part that somebody holds is not told.
+    ForgetChanges,
 }
 
 /// The store.
@@ -179,6 +181,22 @@ impl ChatLog {
         self.shared.health.check(&self.shared.clock)
     }
 
+    /// How often the tables were asked since the start, where no cache had the answer.
+    pub fn reads(&self) -> u64 {
+        self.shared.disk.reads.asked.get()
+    }
+
+    /// How many rows that gave.
+    pub fn rows_read(&self) -> u64 {
+        self.shared.disk.reads.rows.get()
+    }
+
+    /// Waits until the engine takes no more writes, which is after one that failed: until it is opened anew
+    /// every write fails, and reading goes on. Maybe for ever.
+    pub async fn closed_by_failure(&self) {
+        self.shared.health.closed().await;
+    }
+
     /// Takes no more writes, finishes those that wait and tells what they committed. Reading goes on.
     pub async fn close(&self) {
         let threads = self.stop();
@@ -193,27 +211,30 @@ impl ChatLog {
         std::mem::take(&mut *self.threads.lock())
     }
 
-    /// Has a command decided and committed, and waits for what it came to.
-    async fn submit(&self, command: Command) -> Result<Done> {
+    /// Has commands decided and committed, and waits for what they came to.
+    async fn submit(&self, commands: Vec<Command>) -> Vec<Result<Done>> {
+        let count = commands.len();
+        let all = |failure: fn() -> Failure| (0..count).map(|_| Err(failure())).collect();
         let (answer, answered) = oneshot::channel();
-        self.queue(Request { command, answer })?;
-        answered.await.unwrap_or_else(|_| Err(gone()))
+        if let Err(refused) = self.queue(Request { commands, answer }) {
+            return all(refused);
+        }
+        answered.await.unwrap_or_else(|_| all(gone))
     }
 
-    fn queue(&self, request: Request) -> Result<()> {
+    /// Why not, when it can not wait there.
+    fn queue(&self, request: Request) -> Result<(), fn() -> Failure> {
         let bytes = request.bytes();
         let queue = self.queue.read();
-        let queue = queue
-            .as_ref()
-            .ok_or_else(|| errors::store_unavailable("it is closed"))?;
+        let queue = queue.as_ref().ok_or(closed as fn() -> Failure)?;
         let queued = &self.shared.queued_bytes;
         let full = queued.fetch_add(bytes, Ordering::Relaxed) + bytes > self.queue_bytes_max;
-        let failure = match full {
-            true => overloaded(),
+        let failure: fn() -> Failure = match full {
+            true => overloaded,
             false => match queue.try_send(request) {
                 Ok(()) => return Ok(()),
-                Err(TrySendError::Full(_)) => overloaded(),
-                Err(TrySendError::Disconnected(_)) => gone(),
+                Err(TrySendError::Full(_)) => overloaded,
+                Err(TrySendError::Disconnected(_)) => gone,
             },
         };
         queued.fetch_sub(bytes, Ordering::Relaxed);
@@ -227,11 +248,15 @@ impl Drop for ChatLog {
     }
 }
 
-fn overloaded() -> tertulia_kit::error::Failure {
+fn closed() -> Failure {
+    errors::store_unavailable("it is closed")
+}
+
+fn overloaded() -> Failure {
     errors::overloaded(Duration::from_millis(rand::random_range(50..=200)))
 }
 
-fn gone() -> tertulia_kit::error::Failure {
+fn gone() -> Failure {
     errors::store_unavailable("the writer has gone")
 }
 

@@ -14,7 +14,8 @@ simulate --seeds A..B [--sabotage NAME]
 
 Runs one seed, or those from A up to and without B. A failed one prints its broken promises and its last
 lines; --trace prints every line. The sabotages are drops-a-missed-event, does-not-buffer,
-forgets-idempotency, reuses-a-seq, acks-before-commit and hides-a-head.";
+forgets-idempotency, reuses-a-seq, acks-before-commit, hides-a-head, forgets-reactions and
+tells-the-removed.";
 
 /// How many lines of a failed run are printed.
 const LINES_PRINTED: usize = 80;

@@ -100,7 +100,7 @@ pub async fn jumps(run: Run) -> Result<End> {
     let jumps = ["+3600", "-3600", "+0", "-3650d", "+3650d", "+1d", "+0"];
     for nth in 0..run.amount(jumps.len(), 20 * jumps.len()) {
         scene.town.hush().await;
-        scene.town.history(scene.heal_max).await?;
+        scene.town.history(scene.heal_max, &[]).await?;
         let all = ids(&scene.town).await?;
         scene.violations.extend(given_wrongly(&known, &all));
         known = all;

@@ -63,12 +63,15 @@ impl Disk {
         ]
     }
 
-    /// The next sync fails with EIO.
+    /// The next sync fails with EIO of a file that has `part` in its path.
     ///
     /// # Errors
     /// When that can not be said.
-    pub fn fail_next_sync(&self) -> Result<()> {
-        Ok(fs::write(self.undo().join("fail"), "")?)
+    pub fn fail_next_sync(&self, part: &str) -> Result<()> {
+        // In its place at once: half of it would fit more.
+        let new = self.undo().join("new");
+        fs::write(&new, part)?;
+        Ok(fs::rename(new, self.undo().join("fail"))?)
     }
 
     /// Whether the failure has happened.
@@ -103,11 +106,22 @@ impl Disk {
         let mut lost = 0;
         for entry in fs::read_dir(self.undo())? {
             let entry = entry?;
-            let inode: Option<u64> = entry.file_name().to_string_lossy().parse().ok();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let (inode, is_lost) = match name.strip_suffix(".lost") {
+                Some(inode) => (inode, true),
+                None => (name.as_str(), false),
+            };
+            let inode: Option<u64> = inode.parse().ok();
             let Some(file) = inode.and_then(|inode| files.get(&inode)) else {
                 continue;
             };
             let records = records(&fs::read(entry.path())?)?;
+            if is_lost {
+                lost += records.len();
+                put_back(file, &records)?;
+                fs::write(entry.path(), "")?;
+                continue;
+            }
             let kept = match random.random() {
                 true => 0,
                 false => random.random_range(0..=records.len()),
@@ -125,6 +139,20 @@ impl Disk {
     }
 }
 
+/// Puts back what a failed sync had not written, in the midst of what was synced behind it.
+fn put_back(file: &Path, records: &[Record]) -> Result<()> {
+    let mut target = fs::OpenOptions::new().write(true).open(file)?;
+    for record in records.iter().rev() {
+        // What was not there before is a hole now.
+        let mut bytes = record.bytes.clone();
+        let end = (record.at + record.count).min(target.metadata()?.len());
+        bytes.resize(usize::try_from(end.saturating_sub(record.at))?, 0);
+        target.seek(SeekFrom::Start(record.at))?;
+        target.write_all(&bytes)?;
+    }
+    Ok(())
+}
+
 /// What a write replaced.
 #[derive(Debug, PartialEq, Eq)]
 struct Record {
@@ -132,15 +160,18 @@ struct Record {
     bytes: Vec<u8>,
     /// The length of the file before.
     size: u64,
+    /// How many bytes were written.
+    count: u64,
 }
 
 fn records(mut from: &[u8]) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     // The last one may be cut off: then its write did not happen.
-    while let Some((head, rest)) = from.split_at_checked(24) {
+    while let Some((head, rest)) = from.split_at_checked(32) {
         let number =
             |n: usize| u64::from_ne_bytes(head[8 * n..8 * n + 8].try_into().expect("8 bytes"));
         let (at, there, size) = (number(0), usize::try_from(number(1))?, number(2));
+        let count = number(3);
         let Some((bytes, rest)) = rest.split_at_checked(there) else {
             break;
         };
@@ -148,6 +179,7 @@ fn records(mut from: &[u8]) -> Result<Vec<Record>> {
             at,
             bytes: bytes.to_vec(),
             size,
+            count,
         });
         from = rest;
     }
@@ -214,7 +246,7 @@ mod tests {
     fn a_sync_fails_once_when_it_is_told_to() {
         let data = tempfile::tempdir().unwrap();
         let disk = Disk::new(data.path()).unwrap();
-        disk.fail_next_sync().unwrap();
+        disk.fail_next_sync("").unwrap();
         let write = "dd if=/dev/zero of=file bs=100 count=1 conv=fsync 2>/dev/null";
         assert!(!shell(&disk, write));
         assert!(disk.has_failed());
@@ -222,9 +254,32 @@ mod tests {
     }
 
     #[test]
+    fn what_a_failed_sync_had_to_write_no_later_sync_writes() {
+        let data = tempfile::tempdir().unwrap();
+        let disk = Disk::new(data.path()).unwrap();
+        let mut random = StdRng::seed_from_u64(1);
+        let write = |file: &str, at: usize| {
+            let to = format!("of={file} seek={at} conv=fsync,notrunc 2>/dev/null");
+            shell(
+                &disk,
+                &format!("tr '\\0' x </dev/zero | dd bs=100 count=1 iflag=fullblock {to}"),
+            )
+        };
+        let byte = |file: &str| fs::read(data.path().join(file)).unwrap()[0];
+        for file in ["later", "again"] {
+            disk.fail_next_sync("").unwrap();
+            assert!(!write(file, 0));
+        }
+        assert!(write("later", 1), "this sync writes what is behind");
+        assert!(write("again", 0), "and this one the same once more");
+        disk.lose_power(&mut random).unwrap();
+        assert_eq!((byte("later"), byte("again")), (0, b'x'));
+    }
+
+    #[test]
     fn a_record_that_was_cut_off_is_no_record() {
         let mut bytes = Vec::new();
-        for number in [5_u64, 2, 9] {
+        for number in [5_u64, 2, 9, 4] {
             bytes.extend(number.to_ne_bytes());
         }
         bytes.extend([1, 2]);
@@ -232,9 +287,10 @@ mod tests {
             at: 5,
             bytes: vec![1, 2],
             size: 9,
+            count: 4,
         }];
         assert_eq!(records(&bytes).unwrap(), whole);
-        let more: Vec<u8> = bytes.iter().chain(&bytes[..25]).copied().collect();
+        let more: Vec<u8> = bytes.iter().chain(&bytes[..33]).copied().collect();
         assert_eq!(records(&more).unwrap(), whole);
     }
 }

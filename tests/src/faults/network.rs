@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tertulia_client::Connection;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -21,29 +21,53 @@ use crate::wire::Socket;
 /// and what a busy machine adds.
 const LET_GO_MAX: Duration = Duration::from_secs(12);
 
-/// F00. Nothing that the list names: connections break in the middle of what is said, and devices go away and
-/// come back to much that they missed. It is what most clients see most of the time.
+/// For how many rounds all but one device stay, so that it has something to hold, and for how many it is away:
+/// until there is more in its chats than it reads event by event.
+const ROUNDS_THERE: usize = 2;
+const ROUNDS_AWAY: usize = 6;
+
+/// F00. Nothing that the list names: connections break in the middle of what is said, devices go away and come
+/// back to much that they missed, and one to so much that it skips it and must hear of changes of what it holds.
+/// It is what most clients see most of the time.
 pub async fn come_and_go(run: Run) -> Result<End> {
     let mut setup = Setup::default();
     setup.plan.devices_each = 2;
+    setup.plan.others_skip = true;
+    // Who was away for a while is told where the chats end and no more.
+    setup.settings = vec![("chats.delta_events_max", "200".into())];
     let scene = Scene::open(run, setup).await?;
-    let rounds = run.amount(6, 300);
+    let period = ROUNDS_THERE + ROUNDS_AWAY;
+    let rounds = run.amount(period, 40 * period);
+    let devices = scene.town.devices.clone();
+    let mut absent = Arc::clone(&devices[1]);
     for round in 0..rounds {
+        match round % period {
+            0 => absent.client.start(),
+            ROUNDS_THERE => {
+                // One of those that skip.
+                absent = Arc::clone(&devices[(2 * (round / period) + 1) % devices.len()]);
+                absent.client.stop().await;
+            }
+            _ => {}
+        }
         // Answers are lost while they are said, and so are calls.
         scene
             .proxy
-            .set(Direction::Down, Toxics::breaks_after(300..=6_000));
+            .set(Direction::Down, Toxics::breaks_after(300..=20_000));
         scene
             .proxy
             .set(Direction::Up, Toxics::breaks_after(3_000..=30_000));
         scene.acked(15).await?;
         scene.proxy.heal();
-        let away = round % scene.town.devices.len();
-        let device = Arc::clone(&scene.town.devices[away]);
+        // Another one each time, and never the one that is away for long.
+        let mut away = devices.iter().cycle().skip(round);
+        let device = away.find(|device| device.name != absent.name);
+        let device = Arc::clone(device.context("there are others")?);
         device.client.stop().await;
-        scene.acked(40).await?;
+        scene.acked(120).await?;
         device.client.start();
     }
+    absent.client.start();
     let connections = scene.proxy.accepted();
     scene
         .judge(format!("{connections} connections, {rounds} times away"))
@@ -313,7 +337,7 @@ pub async fn storm(run: Run) -> Result<End> {
         }
         all_online(&scene).await?;
         slowest = slowest.max(began.elapsed());
-        let quiet = scene.town.history(scene.heal_max).await?;
+        let quiet = scene.town.history(scene.heal_max, &[]).await?;
         scene.violations.extend(quiet.check());
         if !scene.violations.is_empty() {
             break;

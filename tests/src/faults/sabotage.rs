@@ -42,6 +42,11 @@ pub const SABOTAGES: &[Sabotage] = &[
         under: "F03",
         breaks: Invariant::Loss,
     },
+    Sabotage {
+        name: "forget-changes",
+        under: "F00",
+        breaks: Invariant::Loss,
+    },
 ];
 
 /// How often a fault is injected before a sabotage counts as unseen: what it breaks depends on chance.

@@ -20,7 +20,7 @@ use super::meter::{Bounds, Meter};
 use super::probe::{Allowed, Probe};
 use super::{End, Findings, Run};
 use crate::checker::{Send, Violation};
-use crate::node::{Process, Start};
+use crate::node::{Process, Start, tertulia};
 use crate::proxy::Proxy;
 use crate::town::{Plan, Town, Traffic};
 
@@ -31,6 +31,8 @@ pub const HEAL_MAX: Duration = Duration::from_secs(20);
 /// The same two for a server that is broken on purpose: it need not be waited for.
 const SABOTAGED_PATIENCE: Duration = Duration::from_secs(10);
 const SABOTAGED_HEAL_MAX: Duration = Duration::from_secs(6);
+/// How long a server whose disk is well again has to begin anew: it looks every second, and stops in its grace.
+const ANEW_MAX: Duration = Duration::from_secs(20);
 /// With fewer acknowledgements a run proves nothing.
 const ACKED_MIN: usize = 20;
 
@@ -103,6 +105,7 @@ pub struct Scene {
     pub heal_max: Duration,
     setup: Setup,
     data: PathBuf,
+    log_file: PathBuf,
     probe: Probe,
     _folder: TempDir,
 }
@@ -123,6 +126,7 @@ impl Scene {
             .data
             .clone()
             .unwrap_or_else(|| folder.path().join("data"));
+        let log = folder.path().join("log");
         let quick = [
             ("live.heartbeat_ms", "1000"),
             ("drain.spread_ms", "1000"),
@@ -137,7 +141,7 @@ impl Scene {
                 "--confirm-sabotage".into(),
             ]);
         }
-        let server = start(&data, &setup, None).await?;
+        let server = start(&data, &log, &setup, None).await?;
         let target = address(&server)?;
         let proxy = Proxy::start(target, random.next_u64()).await?;
         let narrow = Proxy::start(target, random.next_u64()).await?;
@@ -168,6 +172,7 @@ impl Scene {
             heal_max,
             setup,
             data,
+            log_file: log,
             probe,
             _folder: folder,
         })
@@ -196,17 +201,42 @@ impl Scene {
         }
     }
 
+    /// Waits until the server has begun anew by itself, and gives how long that took.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn begun_anew(&mut self) -> Result<Duration> {
+        let waiting = Instant::now();
+        let server = self.server.as_mut().context("the server was killed")?;
+        server.began_anew(ANEW_MAX).await?;
+        let target = address(server)?;
+        self.lead_to(target);
+        Ok(waiting.elapsed())
+    }
+
+    fn lead_to(&self, target: SocketAddr) {
+        for proxy in [&self.proxy, &self.narrow, &self.plain] {
+            proxy.lead_to(target);
+        }
+    }
+
+    /// What the server has logged, over all its starts.
+    ///
+    /// # Errors
+    /// When it can not be read.
+    pub fn log(&self) -> Result<String> {
+        std::fs::read_to_string(&self.log_file).context("the log of the server")
+    }
+
     /// Starts the server again on its folder; `crash` says where it shall abort.
     ///
     /// # Errors
     /// When it does not become ready.
     pub async fn start(&mut self, crash: Option<(&str, u64)>) -> Result<()> {
-        let server = start(&self.data, &self.setup, crash).await?;
+        let server = start(&self.data, &self.log_file, &self.setup, crash).await?;
         let target = address(&server)?;
         self.meter.watch(server.pid());
-        self.proxy.lead_to(target);
-        self.narrow.lead_to(target);
-        self.plain.lead_to(target);
+        self.lead_to(target);
         self.server = Some(server);
         Ok(())
     }
@@ -220,13 +250,12 @@ impl Scene {
         self.narrow.heal();
         self.town.hush().await;
         let quiet = Instant::now();
-        let mut history = self.town.history(self.heal_max).await?;
+        let (history, found) = self.town.verdict(self.heal_max, &self.sends).await?;
         let healed = quiet.elapsed();
-        history.sends.extend(self.sends);
         let asked = self.probe.stop().await;
         self.town.leave().await;
         let mut violations = BTreeSet::from_iter(self.violations);
-        violations.extend(history.check());
+        violations.extend(found);
         violations.extend(history.refused());
         violations.extend(asked.wrong);
         violations.extend(self.meter.over(self.setup.bounds));
@@ -237,6 +266,7 @@ impl Scene {
         if !server.terminate().await?.success() {
             violations.insert(Violation::Dishonest("the last stop was not clean".into()));
         }
+        violations.extend(verified(&self.data).await?);
         let acked = history.acked();
         anyhow::ensure!(
             acked >= ACKED_MIN || !violations.is_empty(),
@@ -262,11 +292,25 @@ impl Scene {
     }
 }
 
+/// What `tertulia verify` finds in a data folder whose server has stopped.
+async fn verified(data: &Path) -> Result<Option<Violation>> {
+    let verified = tertulia().arg("verify").arg("--data").arg(data).output();
+    let verified = verified.await.context("the folder can not be verified")?;
+    let said = String::from_utf8_lossy(&verified.stdout).into_owned();
+    let why = String::from_utf8_lossy(&verified.stderr).into_owned();
+    Ok((!verified.status.success()).then(|| Violation::Untrue(said + &why)))
+}
+
 fn address(server: &Process) -> Result<SocketAddr> {
     server.address().parse().context("the server's address")
 }
 
-async fn start(data: &Path, setup: &Setup, crash: Option<(&str, u64)>) -> Result<Process> {
+async fn start(
+    data: &Path,
+    log: &Path,
+    setup: &Setup,
+    crash: Option<(&str, u64)>,
+) -> Result<Process> {
     let settings: Vec<(&str, &str)> = setup
         .settings
         .iter()
@@ -277,6 +321,7 @@ async fn start(data: &Path, setup: &Setup, crash: Option<(&str, u64)>) -> Result
         args: &setup.args,
         env: &setup.env,
         crash,
+        log: Some(log),
         ..Start::default()
     };
     Process::start(data, start).await

@@ -5,10 +5,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rand::Rng as _;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use serde_json::json;
 
 use super::disk::Disk;
 use super::scene::{PATIENCE, Scene, Setup};
@@ -116,10 +117,9 @@ fn whole_database(file: &Path) -> Result<()> {
 
 /// How much a small disk holds, in MiB.
 const SMALL_DISK_MIB: u64 = 96;
-/// How long writes may take to come back once there is room, before the server is started anew.
-const ROOM_NOTICED_MAX: Duration = Duration::from_secs(10);
-
-/// F04. The data folder lies on a small tmpfs that is filled, and emptied again.
+/// F04. The data folder lies on a small tmpfs that is filled, and emptied again. While it is full what is read is
+/// answered, what is written is refused by name, and probes, metrics and one line of the log say why; when there
+/// is room again the server comes back by itself.
 pub async fn disk_full(run: Run) -> Result<End> {
     let small = match SmallDisk::mount() {
         Ok(small) => small,
@@ -131,46 +131,86 @@ pub async fn disk_full(run: Run) -> Result<End> {
     };
     let mut scene = Scene::open(run, setup).await?;
     scene.acked(40).await?;
-    let times = run.amount(1, 20);
-    let mut restarts = 0;
+    let times = run.amount(2, 20);
+    let mut slowest = Duration::ZERO;
     for _ in 0..times {
         let filler = small.fill()?;
-        // It is over when nothing is acknowledged any more; with what is free in its files it may go on a while.
+        // With what is free in the files of the server it may go on for a while.
         let full = Instant::now();
-        while scene
-            .town
-            .more_acked(1, Duration::from_secs(2))
+        let url = scene.server()?.url.clone();
+        while wire::request("GET", &format!("{url}/readyz"), &[], "")
             .await
-            .is_ok()
-            && full.elapsed() < PATIENCE
+            .status
+            == 200
         {
+            ensure!(full.elapsed() < PATIENCE, "a full disk takes everything");
             small.fill_again(&filler)?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        if full.elapsed() < PATIENCE {
-            let url = scene.server()?.url.clone();
-            let ready = wire::request("GET", &format!("{url}/readyz?verbose"), &[], "").await;
-            if ready.status == 200 {
-                let words = "a server that can not write says that it is ready";
-                scene.violations.push(Violation::Dishonest(words.into()));
-            }
-        }
+        scene.violations.extend(says_that_it_is_full(&scene).await?);
+        let pid = scene.server()?.pid();
         fs::remove_file(&filler)?;
-        if scene.town.more_acked(1, ROOM_NOTICED_MAX).await.is_err() {
-            restarts += 1;
-            scene.kill().await;
-            scene.start(None).await?;
+        slowest = slowest.max(scene.begun_anew().await?);
+        if scene.server()?.pid() != pid {
+            let words = "it is another process that has begun";
+            scene.violations.push(Violation::Dishonest(words.into()));
         }
         scene.acked(20).await?;
     }
-    if restarts > 0 {
-        let words = format!("writes came back only with a new start, {restarts} of {times} times");
-        scene.violations.push(Violation::Late(words));
+    let log = scene.log()?;
+    let told = log.matches(TAKES_NO_WRITES).count();
+    let calls = log.matches(A_CALL_FAILED).count();
+    if (told, calls) != (times, 0) {
+        let words = format!(
+            "the log tells {told} times of a disk that was full {times} times, and of {calls} calls"
+        );
+        scene.violations.push(Violation::Dishonest(words));
     }
-    scene
-        .judge(format!(
-            "a disk of {SMALL_DISK_MIB} MiB was full {times} times"
-        ))
-        .await
+    let note = format!(
+        "a disk of {SMALL_DISK_MIB} MiB was full {times} times, back {:.1} s after there was room",
+        slowest.as_secs_f64()
+    );
+    scene.judge(note).await
+}
+
+/// What the log says once for each time.
+const TAKES_NO_WRITES: &str = "take no more writes";
+/// What it would say for each call, and must not then.
+const A_CALL_FAILED: &str = "a call could not be served";
+
+/// What a server does not say as it should whose disk is full.
+async fn says_that_it_is_full(scene: &Scene) -> Result<Vec<Violation>> {
+    let Process { url, metrics, .. } = scene.server()?;
+    let mut wrong = Vec::new();
+    let mut must = |holds: bool, words: String| {
+        if !holds {
+            wrong.push(Violation::Dishonest(words));
+        }
+    };
+    let ready = wire::request("GET", &format!("{url}/readyz?verbose"), &[], "").await;
+    let words = String::from_utf8_lossy(&ready.body).into_owned();
+    must(ready.status == 503, format!("ready with {}", ready.status));
+    must(
+        words.contains("o space left"),
+        format!("not ready: {words}"),
+    );
+    let metrics = wire::request("GET", metrics, &[], "").await;
+    let text = String::from_utf8_lossy(&metrics.body).into_owned();
+    let line = "tertulia_check_passed{check=\"chats\"} 0";
+    must(text.lines().any(|l| l == line), format!("metrics: {text}"));
+    let device = &scene.town.devices[0];
+    let client = &device.client;
+    let chat = device.chats[0];
+    let token = client.access_token().await?;
+    let body =
+        json!({"chatId": chat.to_string(), "clientMessageId": "on-a-full-disk", "text": "no"});
+    let said = wire::post(url, wire::path("SendMessage"), Some(&token), body).await;
+    let reason = said.reason();
+    must(reason == "STORE_UNAVAILABLE", format!("a send: {reason}"));
+    let body = json!({"chatId": chat.to_string(), "limit": 1});
+    let read = wire::post(url, wire::path("ListEvents"), Some(&token), body).await;
+    must(read.status == 200, format!("a read: {}", read.code()));
+    Ok(wrong)
 }
 
 /// A tmpfs of its own, unmounted when it is dropped.
@@ -223,8 +263,9 @@ impl Drop for SmallDisk {
     }
 }
 
-/// F05. A sync fails with EIO, once. What was not synced may be gone although later syncs succeed, so nothing
-/// more may be acknowledged until the server has begun anew; then everything that was acknowledged is there.
+/// F05. A sync fails with EIO, once, and no later sync writes what it should have. Nothing more may be
+/// acknowledged until the server has begun anew, which it does by itself, and it must not build on what the kernel
+/// only seems to have written: then the power is lost, and everything that was acknowledged is there.
 pub async fn sync_fails(run: Run) -> Result<End> {
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
@@ -238,11 +279,12 @@ pub async fn sync_fails(run: Run) -> Result<End> {
         ..Setup::default()
     };
     let mut scene = Scene::open(run, setup).await?;
-    let times = run.amount(3, 100);
-    for _ in 0..times {
+    let times = run.amount(4, 100);
+    let (mut anew, mut lost) = (0, 0);
+    for nth in 0..times {
         let moment = scene.random.random_range(10..40);
         scene.acked(moment).await?;
-        disk.fail_next_sync()?;
+        disk.fail_next_sync("/chats/")?;
         let failed = async {
             while !disk.has_failed() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -251,18 +293,21 @@ pub async fn sync_fails(run: Run) -> Result<End> {
         tokio::time::timeout(PATIENCE, failed)
             .await
             .context("nothing was synced any more")?;
-        // Whether it goes on or not: what it had not synced is lost now.
-        _ = scene.town.more_acked(5, Duration::from_secs(1)).await;
+        // Half of the times the power goes at once, and half of them when it has gone on.
+        if nth % 2 == 0 {
+            scene.begun_anew().await?;
+            scene.acked(moment).await?;
+            anew += 1;
+        }
         scene.kill().await;
-        disk.lose_power(&mut scene.random)?;
+        lost += disk.lose_power(&mut scene.random)?;
         scene.start(None).await?;
     }
     scene.acked(10).await?;
-    scene
-        .judge(format!(
-            "{times} failed syncs, each with a power cut behind it"
-        ))
-        .await
+    let note = format!(
+        "{times} failed syncs, {anew} times gone on behind it, and power cuts that took {lost} writes"
+    );
+    scene.judge(note).await
 }
 
 /// F06. Each sync takes a third of a second longer.

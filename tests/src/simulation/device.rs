@@ -6,20 +6,23 @@ use std::sync::atomic::AtomicBool;
 use parking_lot::Mutex;
 use tertulia_client::store::Store as _;
 use tertulia_client::{Change, Client, Connection, Options, State};
+use tertulia_services::chats::Standing;
 use tertulia_services::ids::UserId;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 
 use super::clock::DeviceMachine;
 use super::disk::Disk;
-use super::model::{Model, View, shown_row, view_of};
+use super::model::Model;
 use super::operation::Operation;
 use super::pace::Pace;
 use super::screen::Screen;
 use super::store::Store;
+use super::view::face;
 use super::wire::{Doors, Way};
 use super::world::World;
 use crate::checker::Outcome;
+use crate::view::{View, shown_line, unlike};
 
 /// How many events are read at once when somebody scrolls back.
 const PAGE: u32 = 100;
@@ -111,7 +114,7 @@ impl Device {
             &self.world,
             &self.model,
             &self.store,
-            &self.name,
+            (&self.name, self.user),
             &self.prompt,
         );
         let disk = self.disk.mount();
@@ -183,9 +186,8 @@ impl Device {
         }
     }
 
-    /// Why it does not show all of these chats up to these heads, or is not at rest; nothing when it does and
-    /// is.
-    pub fn unfinished(&self, heads: &[(i64, i64)]) -> Option<String> {
+    /// Why it does not show just these chats up to their heads, or is not at rest; nothing when it does and is.
+    pub fn unfinished(&self, standings: &[Standing]) -> Option<String> {
         let Some(client) = self.client() else {
             return Some("it does not run".into());
         };
@@ -193,17 +195,20 @@ impl Device {
         if connection != Connection::Online {
             return Some(format!("it is {connection:?}"));
         }
-        for &(chat, head) in heads {
-            let shown = client.chat(chat, 1).map(|view| view.events);
-            let Some(events) = shown else {
-                return Some(format!("it does not know chat {chat}"));
-            };
-            let last = events.last().map_or(0, |e| e.seq);
-            if last != head {
-                return Some(format!("it shows chat {chat} up to {last} of {head}"));
-            }
+        let faces = standings
+            .iter()
+            .map(|standing| (standing.chat.id.0, face(standing)));
+        let faces: Vec<_> = faces.collect();
+        if let Some((chat, how)) = unlike(&client, &faces) {
+            return Some(format!("chat {chat}: {how}"));
         }
         (!client.is_settled()).then(|| format!("it has not settled: {:?}", client.outbox()))
+    }
+
+    /// How many events differ from the server's when they are compared by digests.
+    pub async fn differing(&self, chat: i64) -> Option<i64> {
+        let verified = self.client()?.verify(chat).await;
+        verified.ok().map(|verified| verified.healed)
     }
 
     /// Everything that it shows of a chat, when the person scrolls to the top.
@@ -213,7 +218,8 @@ impl Device {
         };
         while matches!(client.older(chat, PAGE).await, Ok(1..)) {}
         let view = client.chat(chat, usize::MAX);
-        view_of(view.iter().flat_map(|v| &v.events).map(shown_row))
+        let events = view.iter().flat_map(|view| &view.events);
+        events.map(shown_line).collect()
     }
 }
 

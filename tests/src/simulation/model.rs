@@ -1,19 +1,22 @@
 //! What must be true, whatever happens: which event was committed when, what each device wrote and was told
-//! of it, and what a member's screen must then show. It knows nothing of how messages travel.
+//! of it, whom a chat is for, and what a message may say. It knows nothing of how messages travel.
 //!
-//! [`row`] and [`shown_row`] are the two ways to one [`Row`]: from the store's event and from the client's. A
-//! new kind of event that changes what is seen gets its fold in [`view_of`].
+//! What a chat must look like in the end is in [`view`](super::view).
+
+mod log;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tertulia_client::Seen;
-use tertulia_client::proto::chats::{self as wire, event::Body};
 use tertulia_services::chats::{Event, SendKey};
+use tertulia_services::ids::{ChatId, UserId};
 use tokio::time::Instant;
 
 use crate::checker::{History, Key, Outcome, Row, Send};
+use log::Log;
+pub use log::Wrong;
 
 /// It.
 #[derive(Default)]
@@ -24,8 +27,8 @@ pub struct Model {
 
 #[derive(Default)]
 struct Facts {
-    /// What was committed, by epoch and chat, in the order of the log.
-    logs: BTreeMap<(String, i64), Vec<Committed>>,
+    /// What was committed, by epoch and chat.
+    logs: BTreeMap<(String, i64), Log>,
     /// What was written on devices, in its order.
     written: Vec<Written>,
     /// What devices were told of it.
@@ -36,37 +39,24 @@ struct Facts {
     taken_back: BTreeSet<Key>,
 }
 
-#[derive(Clone)]
-struct Committed {
-    at: Instant,
-    row: Row,
-}
-
 struct Written {
     key: Key,
     chat: i64,
     text: String,
 }
 
-/// The state of a chat as its members must see it.
-pub type View = Vec<Row>;
-
 impl Model {
     /// An event is on disk.
     pub fn committed(&self, epoch: &str, event: &Event) {
         let mut facts = self.facts.lock();
         let log = facts.logs.entry((epoch.to_owned(), event.chat.0));
-        log.or_default().push(Committed {
-            at: Instant::now(),
-            row: row(event),
-        });
+        log.or_default().push(event);
     }
 
     /// A backup took back what was committed since; history goes on from `log` as another one.
     pub fn restored(&self, epoch: &str, log: &[Arc<Event>], lost: impl Iterator<Item = SendKey>) {
         let mut facts = self.facts.lock();
-        let lost = lost.map(|key| (key.device, key.client_message_id));
-        facts.taken_back.extend(lost);
+        facts.taken_back.extend(lost.map(|key| named(&key)));
         drop(facts);
         for event in log {
             self.committed(epoch, event);
@@ -91,76 +81,90 @@ impl Model {
         self.facts.lock().struck.insert(key);
     }
 
-    /// When this event was committed; none when it was not, or says something else.
-    pub fn committed_at(&self, seen: &Seen) -> Option<Instant> {
+    /// When this event was committed, in the history that its viewer believes in.
+    ///
+    /// # Errors
+    /// How it is wrong that the viewer sees it.
+    pub fn committed_at(&self, seen: &Seen, viewer: UserId) -> Result<Instant, Wrong> {
         let facts = self.facts.lock();
-        let log = facts.logs.get(&(seen.epoch.clone(), seen.chat))?;
-        let found = log.get(usize::try_from(seen.seq - 1).ok()?)?;
-        let same = (&found.row.text, &found.row.key.1) == (&seen.text, &seen.client_message_id);
-        same.then_some(found.at)
+        let log = facts.logs.get(&(seen.epoch.clone(), seen.chat));
+        log.ok_or(Wrong::NotSo)?.committed_at(seen, viewer)
     }
 
-    /// Everything, to be judged, when the store ends up with these logs.
-    pub fn history(
-        &self,
-        logs: BTreeMap<i64, View>,
-        views: BTreeMap<(String, i64), View>,
-    ) -> History {
+    /// Everybody who has ever been in a group.
+    pub fn ever_in(&self, epoch: &str, chat: ChatId) -> Vec<UserId> {
         let facts = self.facts.lock();
+        let log = facts.logs.get(&(epoch.to_owned(), chat.0));
+        log.map_or_else(Vec::new, Log::ever_in)
+    }
+
+    /// Everything that was sent, to be judged, when the store ends up with these logs. Messages are counted
+    /// without the other events between them, and say what was sent first.
+    pub fn history(&self, epoch: &str, logs: &BTreeMap<i64, Vec<Arc<Event>>>) -> History {
+        let facts = self.facts.lock();
+        let rows = logs.iter().map(|(chat, events)| {
+            let log = facts.logs.get(&(epoch.to_owned(), *chat));
+            let rows = events.iter().filter_map(|event| row(log, event));
+            (*chat, rows.collect::<Vec<Row>>())
+        });
+        let rows: BTreeMap<i64, Vec<Row>> = rows.collect();
+        let number_of = |written: &Written| {
+            let of_chat = rows.get(&written.chat).into_iter().flatten();
+            let mut found = of_chat.filter(|row| row.key == written.key);
+            found.next().map(|row| row.seq)
+        };
+        let number_at = |written: &Written, seq: i64| {
+            let of_chat = logs.get(&written.chat).into_iter().flatten();
+            let mut found = of_chat.filter(|event| event.seq == seq && event.message().is_some());
+            found.next().map(|event| event.messages)
+        };
+        // A number that no message has when it is not there.
+        let acked = |number: Option<i64>| Outcome::Acked(number.unwrap_or(0));
         let sends = facts.written.iter().map(|written| Send {
             key: written.key.clone(),
             chat: written.chat,
             text: written.text.clone(),
             outcome: match facts.told.get(&written.key) {
                 _ if facts.taken_back.contains(&written.key) => Outcome::Unknown,
+                Some(Outcome::Acked(seq)) => acked(number_at(written, *seq)),
+                // Who is in a chat no longer is refused there, whatever became of an earlier try.
+                Some(Outcome::Refused) if facts.somebody_has_left(written.chat) => Outcome::Unknown,
                 Some(outcome) => *outcome,
-                None if facts.struck.contains(&written.key) => {
-                    let log = logs.get(&written.chat).into_iter().flatten();
-                    let mut found = log.filter(|row| row.key == written.key);
-                    // Safe, it was told; a seq that no log has when it is not there.
-                    Outcome::Acked(found.next().map_or(0, |row| row.seq))
+                None if facts.struck.contains(&written.key)
+                    && !facts.somebody_has_left(written.chat) =>
+                {
+                    acked(number_of(written))
                 }
                 None => Outcome::Unknown,
             },
         });
-        let sends = sends.collect();
-        History { sends, views, logs }
+        History {
+            sends: sends.collect(),
+            logs: rows,
+            ..History::default()
+        }
     }
 }
 
-/// What a member sees of a log.
-pub fn view_of(rows: impl IntoIterator<Item = Row>) -> View {
-    rows.into_iter().collect()
-}
-
-/// An event as the store has it.
-pub fn row(event: &Event) -> Row {
-    let (key, text) = match event.message() {
-        Some(m) => (
-            (m.key.device.clone(), m.key.client_message_id.clone()),
-            m.text.clone(),
-        ),
-        None => Default::default(),
-    };
-    Row {
-        seq: event.seq,
-        key,
-        text,
+impl Facts {
+    fn somebody_has_left(&self, chat: i64) -> bool {
+        let mut logs = self.logs.iter().filter(|((_, of), _)| *of == chat);
+        logs.any(|(_, log)| log.somebody_has_left())
     }
 }
 
-/// An event as a client has it.
-pub fn shown_row(event: &wire::Event) -> Row {
-    let (key, text) = match &event.body {
-        Some(Body::Message(m)) => (
-            (m.device_id.clone(), m.client_message_id.clone()),
-            m.text.clone(),
-        ),
-        _ => Default::default(),
-    };
-    Row {
-        seq: event.seq,
-        key,
-        text,
-    }
+/// How a key is written by the checker.
+pub fn named(key: &SendKey) -> Key {
+    (key.device.clone(), key.client_message_id.clone())
+}
+
+/// A message as it was sent; none for other events.
+fn row(log: Option<&Log>, event: &Event) -> Option<Row> {
+    let message = event.message()?;
+    let first = log.and_then(|log| log.first_text(event.seq));
+    Some(Row {
+        seq: event.messages,
+        key: named(&message.key),
+        text: first.unwrap_or(&message.text).to_owned(),
+    })
 }

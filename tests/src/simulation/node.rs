@@ -34,7 +34,7 @@ use super::world::World;
 /// The beat of the product's default.
 pub const HEARTBEAT: Duration = Duration::from_secs(25);
 /// How long a call may take: less than clients ask for, because what they ask for is counted in real time.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a session waits for the logs, as the product's default.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest frame of the product's default.
@@ -220,6 +220,7 @@ fn live_options(outbound_frames_max: usize) -> Options {
         read_timeout: READ_TIMEOUT,
         frame_bytes_max: FRAME_BYTES_MAX,
         outbound_frames_max,
+        turn_sessions_max: 1,
         outbound_bytes_max: 1 << 20,
         calls_in_flight_max: 16,
         sessions_per_user_max: 50,

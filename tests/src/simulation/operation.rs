@@ -1,10 +1,13 @@
 //! What people do. A new operation of the contract becomes one more variant here: when it is drawn, and what
-//! it calls; what must be true afterwards stands in [`model`](super::model).
+//! it calls; what must be true afterwards stands in [`model`](super::model) and [`view`](super::view).
 
-use tertulia_client::{ChatId, Client};
+use std::ops::RangeInclusive;
+
+use tertulia_client::{ChatId, Client, UserId};
 
 use super::device::Device;
 use super::world::World;
+use crate::deed::{Chance, Doer, Kind, chats, some};
 
 /// Something that a person does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +16,10 @@ pub enum Operation {
     Send,
     /// Opens the direct chat with somebody.
     OpenDirect,
+    /// Makes a group with some of the others.
+    CreateGroup,
+    /// Does something with members or with messages.
+    Do(Kind),
     /// Reads what was said before.
     ScrollBack,
     /// Looks at the list of chats.
@@ -22,9 +29,18 @@ pub enum Operation {
 }
 
 /// How often what is done, in comparison with each other.
-const WEIGHTS: [(Operation, u32); 5] = [
-    (Operation::Send, 80),
+const WEIGHTS: [(Operation, u32); 14] = [
+    (Operation::Send, 120),
     (Operation::OpenDirect, 8),
+    (Operation::CreateGroup, 8),
+    (Operation::Do(Kind::Add), 8),
+    (Operation::Do(Kind::Remove), 8),
+    (Operation::Do(Kind::Leave), 4),
+    (Operation::Do(Kind::Edit), 8),
+    (Operation::Do(Kind::Delete), 4),
+    (Operation::Do(Kind::React), 10),
+    (Operation::Do(Kind::Pin), 4),
+    (Operation::Do(Kind::MarkRead), 8),
     (Operation::ScrollBack, 4),
     (Operation::ListChats, 4),
     (Operation::GoOffline, 4),
@@ -56,15 +72,18 @@ impl Operation {
         let world = &device.world;
         world.count(|tally| tally.operations += 1);
         match self {
-            Operation::Send => match some_chat(world, client) {
-                Some(chat) => send(device, client, chat).await,
+            Operation::Send => match some(&mut &**world, &chats(client)) {
+                Some(view) => send(device, client, view.chat.chat_id).await,
                 None => open(device, client).await,
             },
             Operation::OpenDirect => open(device, client).await,
+            Operation::CreateGroup => create(device, client).await,
+            Operation::Do(kind) => self.with_chat(kind, device, client).await,
             Operation::ScrollBack => {
                 let limit = world.draw(PAGE_EVENTS.0..=PAGE_EVENTS.1) as u32;
-                if let Some(chat) = some_chat(world, client) {
-                    let read = client.older(chat, limit).await.map_err(|e| e.to_string());
+                if let Some(view) = some(&mut &**world, &chats(client)) {
+                    let read = client.older(view.chat.chat_id, limit).await;
+                    let read = read.map_err(|e| e.to_string());
                     world.note(&device.name, format_args!("scrolls back: {read:?}"));
                 }
             }
@@ -82,12 +101,64 @@ impl Operation {
             }
         }
     }
+
+    async fn with_chat(self, kind: Kind, device: &Device, client: &Client) {
+        let others = others(device);
+        let doer = Doer {
+            name: &device.name,
+            user: device.user.0,
+            others: &others,
+            client,
+        };
+        if let Some((chat, deed)) = kind.choose(&doer, &mut &*device.world) {
+            let done = deed.perform(client, chat).await;
+            self.tell(device, chat, done);
+        }
+    }
+
+    fn tell(self, device: &Device, chat: ChatId, done: tertulia_client::Result<i64>) {
+        let world = &device.world;
+        if done.is_ok() {
+            world.reach(self.words());
+        }
+        let done = done.map_err(|e| e.to_string());
+        let words = format_args!("{}, chat {chat}: {done:?}", self.words());
+        world.note(&device.name, words);
+    }
+
+    /// What is done, for the trace and for the list of what came about.
+    fn words(self) -> &'static str {
+        match self {
+            Operation::Send => "writes",
+            Operation::OpenDirect => "opens a chat",
+            Operation::CreateGroup => "makes a group",
+            Operation::Do(kind) => kind.words(),
+            Operation::ScrollBack => "scrolls back",
+            Operation::ListChats => "lists chats",
+            Operation::GoOffline => "goes offline",
+        }
+    }
 }
 
-fn some_chat(world: &World, client: &Client) -> Option<ChatId> {
-    let mut chats: Vec<ChatId> = client.chats().iter().map(|v| v.chat.chat_id).collect();
-    chats.sort_unstable();
-    (!chats.is_empty()).then(|| chats[world.pick(chats.len())])
+impl Chance for &World {
+    fn pick(&mut self, n: usize) -> usize {
+        World::pick(self, n)
+    }
+
+    fn number(&mut self, of: RangeInclusive<u64>) -> u64 {
+        self.draw(of)
+    }
+}
+
+fn others(device: &Device) -> Vec<UserId> {
+    let people = device.people.lock();
+    let others = people.iter().filter(|user| **user != device.user);
+    others.map(|user| user.0).collect()
+}
+
+fn somebody(device: &Device) -> UserId {
+    let others = others(device);
+    others[device.world.pick(others.len())]
 }
 
 async fn send(device: &Device, client: &Client, chat: ChatId) {
@@ -105,17 +176,19 @@ async fn send(device: &Device, client: &Client, chat: ChatId) {
 }
 
 async fn open(device: &Device, client: &Client) {
-    let others: Vec<_> = {
-        let people = device.people.lock();
-        people
-            .iter()
-            .copied()
-            .filter(|user| *user != device.user)
-            .collect()
-    };
-    let other = others[device.world.pick(others.len())];
-    let opened = client.open_direct(other.0).await;
+    let other = somebody(device);
+    let opened = client.open_direct(other).await;
     let opened = opened.map(|chat| chat.head).map_err(|e| e.to_string());
     let words = format_args!("opens the chat with {other}: {opened:?}");
     device.world.note(&device.name, words);
+}
+
+async fn create(device: &Device, client: &Client) {
+    let world = &device.world;
+    let mut members = others(device);
+    members.retain(|_| world.hits(700));
+    let made = client.create_group("a group", members).await;
+    let made = made.map(|chat| chat.chat_id);
+    let chat = *made.as_ref().unwrap_or(&0);
+    Operation::CreateGroup.tell(device, chat, made);
 }

@@ -146,6 +146,7 @@ impl Plan {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x7465_7274_756c_6961);
         let rng = &mut rng;
         let users = one_of(rng, &[2, 2, 2, 3, 4]);
+        let text_chars_max = one_of(rng, &TEXTS);
         Plan {
             seed,
             sabotage,
@@ -154,11 +155,11 @@ impl Plan {
             nodes: rng.random_range(1..=2),
             chaos: Duration::from_secs(one_of(rng, &[15, 30, 50, 100])),
             thinking: Duration::from_millis(one_of(rng, &[2_000, 6_000, 6_000, 15_000])),
-            text_chars_max: one_of(rng, &TEXTS),
+            text_chars_max,
             faults: faults(rng),
             disasters: disasters(rng),
             outbound_frames_max: one_of(rng, &[2, 16, 1_024]),
-            window_bytes: one_of(rng, &[65_536, 65_536, 1_024]),
+            window_bytes: one_of(rng, &[65_536, 65_536, 1_024]).max(text_chars_max as usize * 8),
             delta_events_max: one_of(rng, &[1_000, 1_000, 30, 3]),
             access_lifetime: Duration::from_secs(one_of(rng, &[45, 120, 600])),
             backoff_max: Duration::from_secs(one_of(rng, &[2, 10, 30])),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tertulia_api::live::feed::Feed;
 use tertulia_services::identity::memory::Memory as People;
+use tertulia_services::ids::ChatId;
 use tokio::time::Instant;
 
 use super::bus::LossyBus;
@@ -24,8 +25,10 @@ use super::plan::{Faults, Plan};
 use super::sabotage::Sabotage;
 use super::store::Store;
 use super::trace::Trace;
+use super::view;
 use super::world::{Broken, Promise, Tally, World};
 use crate::checker::Violation;
+use crate::view::difference;
 
 /// How long a lost tail may stay unknown to a client that is connected.
 pub const TAIL_MAX: Duration = Duration::from_secs(30);
@@ -264,8 +267,8 @@ impl Run {
 
     async fn unfinished(&self) -> Option<String> {
         for device in self.devices() {
-            let heads = self.store.heads_of(device.user).await;
-            if let Some(why) = device.unfinished(&heads) {
+            let standings = self.store.standings_of(device.user).await;
+            if let Some(why) = device.unfinished(&standings) {
                 return Some(format!("{}: {why}", device.name));
             }
         }
@@ -274,18 +277,35 @@ impl Run {
 
     /// Looks at everything.
     async fn judge(&self) {
-        let mut views = BTreeMap::new();
         for device in self.devices() {
-            for (chat, _) in self.store.heads_of(device.user).await {
-                let view = device.view(chat).await;
-                views.insert((device.name.clone(), chat), view);
+            for standing in self.store.standings_of(device.user).await {
+                self.compare(device, standing.chat.id).await;
             }
         }
-        let history = self.model.history(self.store.views().await, views);
+        let logs = self.store.everything().await;
+        let history = self.model.history(&self.store.epoch_name(), &logs);
         self.world.note("run", history.summary());
         for violation in history.check() {
             self.world
                 .broken(promise_of(&violation), violation.to_string());
+        }
+    }
+
+    /// Compares what a device shows of a chat with the store, itself and by digests.
+    async fn compare(&self, device: &Device, chat: ChatId) {
+        let is = self.store.view(device.user, chat).await;
+        let shown = device.view(chat.0).await;
+        if let Some(difference) = difference(&is, &shown) {
+            let words = format!("{} of chat {chat}: {difference}", device.name);
+            return self.world.broken(view::promise_of(&difference), words);
+        }
+        let differing = device.differing(chat.0).await;
+        if differing != Some(0) {
+            let words = format!(
+                "{} finds {differing:?} in the digests of {chat}",
+                device.name
+            );
+            self.world.broken(Promise::Convergence, words);
         }
     }
 
@@ -317,6 +337,10 @@ fn promise_of(violation: &Violation) -> Promise {
         | Violation::Leaked(_)
         | Violation::Unbounded(_)
         | Violation::Dishonest(_)
-        | Violation::Late(_) => Promise::Convergence,
+        | Violation::Late(_)
+        | Violation::Forgotten { .. }
+        | Violation::Unasked { .. }
+        | Violation::Untrue(_)
+        | Violation::Differs { .. } => Promise::Convergence,
     }
 }

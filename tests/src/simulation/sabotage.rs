@@ -18,17 +18,23 @@ pub enum Sabotage {
     AcksBeforeCommit,
     /// A chat that has moved is not among those that are told.
     HidesAHead,
+    /// What was missed comes without its reactions, and says that it is as it is now.
+    ForgetsReactions,
+    /// Who is in a group no longer hears on what happens in it.
+    TellsTheRemoved,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 6] = [
+    pub const ALL: [Sabotage; 8] = [
         Sabotage::DropsAMissedEvent,
         Sabotage::DoesNotBuffer,
         Sabotage::ForgetsIdempotency,
         Sabotage::ReusesASeq,
         Sabotage::AcksBeforeCommit,
         Sabotage::HidesAHead,
+        Sabotage::ForgetsReactions,
+        Sabotage::TellsTheRemoved,
     ];
 
     /// By its name, as [`Display`](fmt::Display) writes it.
@@ -46,6 +52,8 @@ impl fmt::Display for Sabotage {
             Sabotage::ReusesASeq => "reuses-a-seq",
             Sabotage::AcksBeforeCommit => "acks-before-commit",
             Sabotage::HidesAHead => "hides-a-head",
+            Sabotage::ForgetsReactions => "forgets-reactions",
+            Sabotage::TellsTheRemoved => "tells-the-removed",
         })
     }
 }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tertulia_client::Seen;
 use tertulia_client::store::Snapshot;
+use tertulia_services::ids::UserId;
 use tokio::time::Instant;
 
-use super::model::Model;
+use super::model::{Model, Wrong};
 use super::store::Store;
 use super::world::{Promise, World};
 
@@ -23,6 +24,7 @@ pub struct Screen {
     model: Arc<Model>,
     store: Arc<Store>,
     device: String,
+    user: UserId,
     /// Guards what has been shown.
     shown: Mutex<Shown>,
     /// Delays are judged.
@@ -43,7 +45,7 @@ impl Screen {
         world: &Arc<World>,
         model: &Arc<Model>,
         store: &Arc<Store>,
-        device: &str,
+        (device, user): (&str, UserId),
         prompt: &Arc<AtomicBool>,
     ) -> Arc<Self> {
         Arc::new(Screen {
@@ -51,6 +53,7 @@ impl Screen {
             model: Arc::clone(model),
             store: Arc::clone(store),
             device: device.to_owned(),
+            user,
             shown: Mutex::default(),
             prompt: Arc::clone(prompt),
         })
@@ -76,9 +79,16 @@ impl Screen {
         let (chat, seq) = (seen.chat, seen.seq);
         world.count(|tally| tally.shown += 1);
         world.note(device, format_args!("shows {seq} {:.20}", seen.text));
-        let Some(committed_at) = self.committed_at(seen) else {
-            let words = format!("{device} shows {seq} of chat {chat}, which is not so");
-            return world.broken(Promise::NoPhantom, words);
+        let committed_at = match self.committed_at(seen) {
+            Ok(at) => at,
+            Err(Wrong::NotSo) => {
+                let words = format!("{device} shows {seq} of chat {chat}, which is not so");
+                return world.broken(Promise::NoPhantom, words);
+            }
+            Err(Wrong::NotForThem) => {
+                let words = format!("{device} shows {seq} of chat {chat}, which is not for it");
+                return world.broken(Promise::Entitlement, words);
+            }
         };
         let mut shown = self.shown.lock();
         let last = shown.last.insert((seen.epoch.clone(), chat), seq);
@@ -103,12 +113,12 @@ impl Screen {
 
     /// When the event was committed, in the history that the client believes in or in the one that is true: an
     /// answer to a call does not say which it is of, and may come before the client is told of a new one.
-    fn committed_at(&self, seen: &Seen) -> Option<Instant> {
+    fn committed_at(&self, seen: &Seen) -> Result<Instant, Wrong> {
         let now = Seen {
             epoch: self.store.epoch_name(),
             ..seen.clone()
         };
-        let believed = self.model.committed_at(seen);
-        believed.or_else(|| self.model.committed_at(&now))
+        let believed = self.model.committed_at(seen, self.user);
+        believed.or_else(|_| self.model.committed_at(&now, self.user))
     }
 }

@@ -15,22 +15,24 @@ use tertulia_kit::clock::{Clock, SharedClock};
 use tertulia_kit::error::Result;
 use tertulia_services::chats::memory::Memory;
 use tertulia_services::chats::{
-    Act, ChatStore as _, Command, Committed, Done, Epoch, Event, Fact, NewMessage, Position,
-    SEND_KEYS_KEPT_MS, Seq,
+    Act, Audience, ChatStore as _, Command, Committed, Done, Epoch, Event, Fact, NewMessage,
+    Position, SEND_KEYS_KEPT_MS, Seq, Standing,
 };
 use tertulia_services::errors;
 use tertulia_services::ids::{ChatId, UserId};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
-use super::model::{Model, View, row, view_of};
+use super::model::Model;
 use super::sabotage::Sabotage;
+use super::view::line;
 use super::world::World;
+use crate::view::View;
 
 /// What a store that has too much to do asks for, in milliseconds.
 const OVERLOAD_WAIT_MS: u64 = 200;
 /// How many of the newest writes a restored backup may lack.
-const RESTORE_LOSES_MAX: usize = 12;
+const RESTORE_LOSES_MAX: usize = 40;
 
 /// It.
 pub struct Store {
@@ -216,13 +218,16 @@ impl Store {
             // Committed: from here on it is true.
             for fact in tap.0.lock().iter() {
                 if let Fact::Event { event, .. } = fact {
-                    let text = row(event).text;
+                    let (seq, text) = (event.seq, event.message().map_or("", |m| &m.text));
                     self.world
-                        .note("store", format_args!("commits {} {text:.20}", event.seq));
+                        .note("store", format_args!("commits {seq} {text:.20}"));
                     self.model.committed(&epoch, event);
                 }
             }
-            let facts = std::mem::take(&mut *tap.0.lock());
+            let mut facts = std::mem::take(&mut *tap.0.lock());
+            if self.world.plan.sabotage == Some(Sabotage::TellsTheRemoved) {
+                facts.iter_mut().for_each(|fact| self.widen(&epoch, fact));
+            }
             answers.push((facts, answer, written));
         }
         let gap = self.world.faults().after_commit_ms;
@@ -248,6 +253,16 @@ impl Store {
         self.world.pause(gap).await;
         self.feed.committed(untold);
         true
+    }
+
+    /// Who was ever in a group is told.
+    fn widen(&self, epoch: &str, fact: &mut Fact) {
+        if let Fact::Event { event, audience } = fact
+            && matches!(audience, Audience::Members(_))
+        {
+            let all = self.model.ever_in(epoch, event.chat);
+            *audience = Audience::Members(all.into());
+        }
     }
 
     async fn enter(&self, command: Command) -> Result<Done> {
@@ -301,8 +316,8 @@ impl Store {
             .count()
     }
 
-    /// All events of all chats.
-    async fn everything(&self) -> BTreeMap<ChatId, Vec<Arc<Event>>> {
+    /// All events of all chats, as they are now.
+    pub async fn everything(&self) -> BTreeMap<i64, Vec<Arc<Event>>> {
         let (logs, journal) = {
             let kept = self.kept.lock();
             (Arc::clone(&kept.logs), kept.journal.clone())
@@ -314,24 +329,32 @@ impl Store {
                 Act::Create(new) => new.id,
                 _ => continue,
             };
-            let page = logs.events_after(id, 0, usize::MAX).await;
-            all.insert(id, page.map_or_else(|_| Vec::new(), |page| page.events));
+            all.insert(id.0, events_of(&logs, id).await);
         }
         all
     }
 
-    /// What the members of each chat must see.
-    pub async fn views(&self) -> BTreeMap<i64, View> {
-        let all = self.everything().await.into_iter();
-        all.map(|(chat, events)| (chat.0, view_of(events.iter().map(|e| row(e)))))
-            .collect()
+    /// What a member of a chat must see.
+    pub async fn view(&self, user: UserId, chat: ChatId) -> View {
+        let logs = self.logs();
+        let events = events_of(&logs, chat).await;
+        let seqs: Vec<Seq> = events.iter().map(|event| event.seq).collect();
+        let mine = logs.mine(user, chat, &seqs).await.unwrap_or_default();
+        events.iter().map(|event| line(event, &mine)).collect()
     }
 
-    /// The chats of a user with their heads.
-    pub async fn heads_of(&self, user: UserId) -> Vec<(i64, Seq)> {
-        let chats = self.logs().chats_of(user).await.unwrap_or_default();
-        chats.iter().map(|chat| (chat.id.0, chat.head)).collect()
+    /// The chats of a user, as they stand for them.
+    pub async fn standings_of(&self, user: UserId) -> Vec<Standing> {
+        let logs = self.logs();
+        let chats = logs.chats_of(user).await.unwrap_or_default();
+        let ids: Vec<ChatId> = chats.iter().map(|chat| chat.id).collect();
+        logs.standings(user, &ids).await.unwrap_or_default()
     }
+}
+
+async fn events_of(logs: &Memory, chat: ChatId) -> Vec<Arc<Event>> {
+    let page = logs.events_after(chat, 0, usize::MAX).await;
+    page.map_or_else(|_| Vec::new(), |page| page.events)
 }
 
 fn name_of(epoch: Epoch) -> String {

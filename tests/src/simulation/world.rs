@@ -34,6 +34,8 @@ pub enum Promise {
     Prompt,
     /// A lost tail shows with the next heartbeat.
     Tail,
+    /// Nobody sees what was committed after they were removed.
+    Entitlement,
     /// Nothing panics.
     NoPanic,
 }

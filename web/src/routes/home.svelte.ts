@@ -92,6 +92,7 @@ export class Home {
       drafts: this.#drafts,
       notices: this.notices,
       router,
+      verify: (id) => this.#sync.verify(id),
       onTrouble,
     });
     this.store.changes.subscribe((change) => {

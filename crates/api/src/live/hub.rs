@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::Options;
 use super::queue::Queue;
 use super::told::{self, Frame, Told};
+use super::turns::Turns;
 use super::warm::WarmChats;
 
 const SHARDS: usize = 64;
@@ -25,6 +26,7 @@ pub struct Hub {
     /// chats and of queues may be taken.
     shards: [Mutex<HashMap<UserId, Present>>; SHARDS],
     warm: WarmChats,
+    turns: Turns,
     /// What the bus has said since the hub is there.
     disruptions: watch::Receiver<u64>,
     /// Of what concerns many.
@@ -51,6 +53,7 @@ impl Hub {
                 options: options.clone(),
                 shards: std::array::from_fn(|_| Mutex::new(HashMap::new())),
                 warm: WarmChats::new(),
+                turns: Turns::new(options.turn_sessions_max),
                 disruptions: bus.disruptions(),
                 _subscription: bus.subscribe(told::OF_MANY, sink),
                 bus,
@@ -101,6 +104,11 @@ impl Hub {
         std::future::pending().await
     }
 
+    /// Wakes the sessions that hear of large chats, each in its turn. Never ends.
+    pub async fn give_turns(&self) {
+        self.turns.give().await;
+    }
+
     /// How many sessions that concerns.
     fn fall_behind(&self) -> usize {
         let mut sessions = 0;
@@ -136,12 +144,15 @@ impl Hub {
     }
 
     fn tell_many(&self, users: &[UserId], frame: &Arc<Frame>) {
+        let mut waits = Vec::new();
         for user in users {
             let shard = self.shard(*user).lock();
-            for queue in shard.get(user).iter().flat_map(|present| &present.queues) {
-                queue.push(frame);
-            }
+            let present = shard.get(user).into_iter();
+            let queues = present.flat_map(|present| &present.queues);
+            let queues = queues.filter(|queue| queue.push_for_turn(frame));
+            waits.extend(queues.cloned());
         }
+        self.turns.extend(waits);
     }
 
     fn detach(&self, user: UserId, queue: &Arc<Queue>) {
@@ -224,7 +235,7 @@ impl Attached {
         hub.warm.enter(chat, &self.queue, || {
             let sink = sink(&Arc::downgrade(hub), move |hub, told| {
                 if let Told::Frame(frame) = told {
-                    hub.warm.tell(chat, &frame);
+                    hub.turns.extend(hub.warm.tell(chat, &frame));
                 }
             });
             hub.bus.subscribe(&told::of_chat(chat), sink)

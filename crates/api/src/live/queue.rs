@@ -1,11 +1,14 @@
 //! What waits for one session.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
+use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tertulia_services::ids::{ChatId, LoginId};
-use tokio::sync::Notify;
 
 use super::Options;
 use super::told::{Frame, Sort};
@@ -25,7 +28,9 @@ pub struct Queue {
     bytes_max: usize,
     /// Guards what waits, for a few lines.
     state: Mutex<State>,
-    wake: Notify,
+    /// There is something to take, and the session has not looked since.
+    news: AtomicBool,
+    session: AtomicWaker,
 }
 
 #[derive(Default)]
@@ -39,6 +44,8 @@ struct State {
     dropped: u64,
     behind: bool,
     ended: bool,
+    /// Waits to be woken in its turn.
+    in_turn: bool,
 }
 
 /// What a session takes out of its queue.
@@ -60,20 +67,46 @@ impl Queue {
             frames_max: options.outbound_frames_max,
             bytes_max: options.outbound_bytes_max,
             state: Mutex::new(State::default()),
-            wake: Notify::new(),
+            news: AtomicBool::new(false),
+            session: AtomicWaker::new(),
         })
     }
 
-    /// Puts a frame at the end.
+    /// Puts a frame at the end, and wakes the session.
     pub fn push(&self, frame: &Arc<Frame>) {
         let mut state = self.state.lock();
-        let news = match frame.sort {
-            Sort::Event(..) => self.push_event(&mut state, frame),
-            Sort::Passing(_) => self.push_passing(&mut state, frame),
-        };
+        let news = self.put(&mut state, frame);
         drop(state);
         if news {
-            self.wake.notify_one();
+            self.wake();
+        }
+    }
+
+    /// Puts a frame at the end, and does not wake the session: whether it has to be put among those who wait
+    /// for their turn.
+    #[must_use]
+    pub fn push_for_turn(&self, frame: &Arc<Frame>) -> bool {
+        let mut state = self.state.lock();
+        let news = self.put(&mut state, frame);
+        news && !std::mem::replace(&mut state.in_turn, true)
+    }
+
+    /// It is the session's turn: wakes it when there still is something to take.
+    pub fn turn(&self) {
+        let mut state = self.state.lock();
+        state.in_turn = false;
+        let wake = state.behind || !state.frames.is_empty();
+        drop(state);
+        if wake {
+            self.wake();
+        }
+    }
+
+    /// Whether there is something to take that was not there before.
+    fn put(&self, state: &mut State, frame: &Arc<Frame>) -> bool {
+        match frame.sort {
+            Sort::Event(..) => self.push_event(state, frame),
+            Sort::Passing(_) => self.push_passing(state, frame),
         }
     }
 
@@ -142,19 +175,41 @@ impl Queue {
         if !state.behind {
             state.fall_behind();
             drop(state);
-            self.wake.notify_one();
+            self.wake();
         }
     }
 
     /// The login was ended.
     pub fn end(&self) {
         self.state.lock().ended = true;
-        self.wake.notify_one();
+        self.wake();
     }
 
-    /// Waits until there is something to take. Cancel-safe.
+    /// Waits until there is something to take. Cancel-safe; only one may wait.
     pub async fn ready(&self) {
-        self.wake.notified().await;
+        poll_fn(|cx| {
+            if self.has_news() {
+                return Poll::Ready(());
+            }
+            self.session.register(cx.waker());
+            match self.has_news() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    /// Whether there is something to take that was not asked for before.
+    pub fn has_news(&self) -> bool {
+        self.news.load(Ordering::Relaxed) && self.news.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whoever was woken and has not looked yet will see it.
+    fn wake(&self) {
+        if !self.news.swap(true, Ordering::AcqRel) {
+            self.session.wake();
+        }
     }
 
     /// Takes everything.
@@ -208,6 +263,7 @@ pub mod tests {
             frame_bytes_max: 65_536,
             outbound_frames_max: 8,
             outbound_bytes_max: 1_000_000,
+            turn_sessions_max: 32,
             calls_in_flight_max: 16,
             sessions_per_user_max: 2,
             sessions_max: 10,

@@ -26,6 +26,7 @@ use tertulia_services::errors;
 use tertulia_services::ids::ChatId;
 use tokio::time::{Instant, timeout};
 
+use super::burst::Burst;
 use super::close::{self, Close};
 use super::frames::{Inbound, Outbound};
 use super::hub::Attached;
@@ -163,11 +164,14 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Session, End> 
     let missed = missed.map_err(unserved)?;
     let mut session = Session {
         live: Arc::clone(live),
+        id: RequestId::random(),
         caller,
         attached,
         covered: HashMap::new(),
         position: missed.position,
         calls: FuturesUnordered::new(),
+        under_way: 0,
+        burst: Burst::default(),
         heard_at: Instant::now(),
         beat_at: Instant::now(),
     };
@@ -177,7 +181,7 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Session, End> 
     }
     session.beat_at = Instant::now() + session.first_beat();
     let welcome = wire::Welcome {
-        session_id: RequestId::random().as_str().to_owned(),
+        session_id: session.id.as_str().to_owned(),
         user_id: session.caller.user.0,
         heartbeat_ms: live.options.heartbeat.as_millis() as u32,
         access_expires_at_ms: session.caller.expires_at_ms,
@@ -238,13 +242,18 @@ fn unserved(failure: Failure) -> End {
 
 struct Session {
     live: Arc<Live>,
+    id: RequestId,
     caller: Caller,
     attached: Attached,
     /// How far the newest answer reached, by log; frames up to there are not sent again.
     covered: HashMap<Log, i64>,
     /// How far the newest answer or heartbeat reached.
     position: Position,
-    calls: FuturesUnordered<BoxFuture<'static, wire::Reply>>,
+    calls: FuturesUnordered<BoxFuture<'static, Vec<wire::Reply>>>,
+    /// How many calls they are together.
+    under_way: usize,
+    /// Messages that were heard and are still to be sent.
+    burst: Burst,
     heard_at: Instant,
     beat_at: Instant,
 }
@@ -259,24 +268,24 @@ impl Session {
 
     async fn serve<W: Wire>(&mut self, wire: &mut W) -> Result<std::convert::Infallible, End> {
         let stopping = self.live.lifecycle.told(lifecycle::Kind::Connection);
+        let stopped = stopping.cancelled();
         let alarm = tokio::time::sleep_until(self.next_alarm());
-        tokio::pin!(alarm);
+        tokio::pin!(stopped, alarm);
         loop {
-            let room = self.calls.len() < self.live.options.calls_in_flight_max;
             tokio::select! {
                 // What is rare or bounded comes before what a busy peer could keep ready for ever; the
                 // runtime's budget for one poll sees to it that the last is reached.
                 biased;
-                () = stopping.cancelled() => {
+                () = &mut stopped => {
                     self.finish_calls(wire).await?;
                     return Err(close(close::DRAINING));
                 }
                 () = &mut alarm => self.on_alarm(wire).await?,
-                Some(reply) = self.calls.next(), if !self.calls.is_empty() => {
-                    self.reply(wire, reply).await?;
+                Some(replies) = self.calls.next(), if !self.calls.is_empty() => {
+                    self.say(wire, replies).await?;
                 }
-                heard = wire.recv(), if room => self.hear(wire, heard).await?,
-                () = self.attached.queue().ready() => self.deliver(wire).await?,
+                heard = wire.recv(), if self.has_room() => self.hear(wire, heard).await?,
+                () = self.attached.queue().ready() => self.deliver(wire, Vec::new()).await?,
             }
             let next = self.next_alarm();
             if alarm.deadline() != next {
@@ -285,8 +294,28 @@ impl Session {
         }
     }
 
-    /// Sends what waits in the queue.
-    async fn deliver<W: Wire>(&mut self, wire: &mut W) -> Result<(), End> {
+    /// Whether one more call may be under way.
+    fn has_room(&self) -> bool {
+        self.under_way + self.burst.len() < self.live.options.calls_in_flight_max
+    }
+
+    /// Sends these answers with all others that are there by now, and what waits in the queue, in one go.
+    async fn say<W: Wire>(&mut self, wire: &mut W, first: Vec<wire::Reply>) -> Result<(), End> {
+        let mut replies = Vec::with_capacity(first.len());
+        let mut next = Some(first);
+        while let Some(more) = next {
+            self.under_way -= more.len();
+            replies.extend(more.into_iter().map(|reply| Out::Own(reply.into())));
+            next = self.calls.next().now_or_never().flatten();
+        }
+        match self.queue().has_news() {
+            true => self.deliver(wire, replies).await,
+            false => self.write(wire, replies).await,
+        }
+    }
+
+    /// Sends answers and what waits in the queue.
+    async fn deliver<W: Wire>(&mut self, wire: &mut W, replies: Vec<Out>) -> Result<(), End> {
         match self.queue().take() {
             Taken::Frames(frames) => {
                 let covered = std::mem::take(&mut self.covered);
@@ -294,7 +323,7 @@ impl Session {
                     .into_iter()
                     .filter(|frame| is_news(&covered, frame))
                     .map(Out::Shared);
-                let written = self.write(wire, news).await;
+                let written = self.write(wire, replies.into_iter().chain(news)).await;
                 self.covered = covered;
                 written
             }
@@ -303,24 +332,19 @@ impl Session {
                     dropped,
                     ..Default::default()
                 };
-                self.write(wire, [Out::Own(behind.into())]).await
+                let behind = [Out::Own(behind.into())];
+                self.write(wire, replies.into_iter().chain(behind)).await
             }
-            Taken::Ended => Err(close(close::LOGIN_ENDED)),
+            Taken::Ended => {
+                self.write(wire, replies).await?;
+                Err(close(close::LOGIN_ENDED))
+            }
         }
-    }
-
-    /// Sends an answer, with all others that are there by now.
-    async fn reply<W: Wire>(&mut self, wire: &mut W, first: wire::Reply) -> Result<(), End> {
-        let mut replies = vec![Out::Own(first.into())];
-        while let Some(Some(more)) = self.calls.next().now_or_never() {
-            replies.push(Out::Own(more.into()));
-        }
-        self.write(wire, replies).await
     }
 
     async fn finish_calls<W: Wire>(&mut self, wire: &mut W) -> Result<(), End> {
-        while let Some(reply) = self.calls.next().await {
-            self.reply(wire, reply).await?;
+        while let Some(replies) = self.calls.next().await {
+            self.say(wire, replies).await?;
         }
         Ok(())
     }
@@ -337,22 +361,45 @@ impl Session {
                 Heard::TooLarge => return Err(close(close::FRAME_TOO_LARGE)),
                 Heard::Gone => return Err(End::Gone),
             }
-            let room = self.calls.len() < self.live.options.calls_in_flight_max;
-            next = if room {
-                wire.recv().now_or_never()
-            } else {
-                None
+            next = match self.has_room() {
+                true => wire.recv().now_or_never(),
+                false => None,
             };
         }
+        self.begin_burst();
         Ok(())
+    }
+
+    /// Begins a call, after those that came before it.
+    fn begin(&mut self, call: Box<wire::Call>) {
+        let Some(call) = self.burst.take(call) else {
+            return;
+        };
+        self.begin_burst();
+        // What ended the burst may begin the next one.
+        if let Some(call) = self.burst.take(call) {
+            let gate = self.live.gate().clone();
+            let answer = answer(gate, *call, self.caller.clone());
+            self.under_way += 1;
+            self.calls.push(answer.map(|reply| vec![reply]).boxed());
+        }
+    }
+
+    fn begin_burst(&mut self) {
+        if self.burst.len() == 0 {
+            return;
+        }
+        let burst = std::mem::take(&mut self.burst);
+        self.under_way += burst.len();
+        let (live, caller) = (Arc::clone(&self.live), self.caller.clone());
+        self.calls
+            .push(burst.answer(live, caller, self.id.clone()).boxed());
     }
 
     async fn take_frame<W: Wire>(&mut self, wire: &mut W, frame: Inbound) -> Result<(), End> {
         match frame {
             Inbound::Call(call) => {
-                let gate = self.live.gate().clone();
-                self.calls
-                    .push(answer(gate, *call, self.caller.clone()).boxed());
+                self.begin(call);
                 Ok(())
             }
             Inbound::Alive(_) => Ok(()),
@@ -598,7 +645,8 @@ async fn answer(gate: Gate, call: wire::Call, caller: Caller) -> wire::Reply {
     }
 }
 
-fn failed(error: ConnectError) -> reply::Result {
+/// The answer of a call that failed with a finished error.
+pub(super) fn failed(error: ConnectError) -> reply::Result {
     let failure = error
         .source_arc()
         .and_then(|source| source.downcast_ref::<Sent>().map(|sent| sent.0.clone()));

@@ -78,12 +78,14 @@ impl WarmChats {
         drop(cold);
     }
 
-    /// Gives a frame to who hears the chat.
-    pub fn tell(&self, chat: ChatId, frame: &Arc<Frame>) {
+    /// Gives a frame to who hears the chat, and wakes nobody: those who have to wait for their turn.
+    #[must_use]
+    pub fn tell(&self, chat: ChatId, frame: &Arc<Frame>) -> Vec<Arc<Queue>> {
         let shard = self.shard(chat).lock();
-        for queue in shard.get(&chat).iter().flat_map(|warm| &warm.queues) {
-            queue.push(frame);
-        }
+        let warm = shard.get(&chat).into_iter();
+        let queues = warm.flat_map(|warm| &warm.queues);
+        let waits = queues.filter(|queue| queue.push_for_turn(frame));
+        waits.cloned().collect()
     }
 
     fn shard(&self, chat: ChatId) -> &Mutex<HashMap<ChatId, WarmChat>> {

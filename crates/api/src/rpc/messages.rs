@@ -25,14 +25,7 @@ impl MessagesService for Handler {
         request: ServiceRequest<'_, SendMessageRequest>,
     ) -> ServiceResult<SendMessageResponse> {
         let member = Admission::of(&ctx)?.member(request.chat_id).await?;
-        let request = request.to_owned_message();
-        let out = Outgoing {
-            client_message_id: request.client_message_id,
-            text: request.text,
-            reply_to: convert::seq_of(request.reply_to_seq),
-            thread: convert::seq_of(request.thread_seq),
-            mentions: convert::mentions_of(request.mentions.into_option()),
-        };
+        let out = outgoing(request.to_owned_message());
         let sent = self.0.send(&member, out).await.map_err(raise)?;
         Response::ok(where_it_is(sent))
     }
@@ -284,7 +277,19 @@ impl MessagesService for Handler {
     }
 }
 
-fn where_it_is(sent: Sent) -> SendMessageResponse {
+/// What a request asks to be sent.
+pub fn outgoing(request: SendMessageRequest) -> Outgoing {
+    Outgoing {
+        client_message_id: request.client_message_id,
+        text: request.text,
+        reply_to: convert::seq_of(request.reply_to_seq),
+        thread: convert::seq_of(request.thread_seq),
+        mentions: convert::mentions_of(request.mentions.into_option()),
+    }
+}
+
+/// Where a message is that was sent.
+pub fn where_it_is(sent: Sent) -> SendMessageResponse {
     SendMessageResponse {
         seq: sent.seq,
         message_id: sent.id.0,

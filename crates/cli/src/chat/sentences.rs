@@ -208,6 +208,8 @@ pub fn unread(view: &ChatView) -> String {
         (0, _, false) => String::new(),
         (0, _, true) => " (to be read again)".into(),
         (unread, 0, _) => format!(" ({unread} unread)"),
+        // The server counts no more.
+        (unread, 1_000.., _) => format!(" ({unread} unread, 999+ for you)"),
         (unread, mentions, _) => format!(" ({unread} unread, {mentions} for you)"),
     }
 }

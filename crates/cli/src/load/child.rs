@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use super::meter::Meter;
 use super::people::Server;
 use super::proc::Process;
 
@@ -18,6 +19,8 @@ pub struct Running {
     _lines: Lines<BufReader<ChildStdout>>,
     /// Where it listens.
     pub server: Server,
+    /// Its numbers.
+    pub meter: Meter,
     /// For watching it.
     pub process: Process,
     /// From starting the process to the line that says it is ready.
@@ -25,6 +28,7 @@ pub struct Running {
 }
 
 const READY: &str = "Tertulia is ready at ";
+const METRICS: &str = "Metrics are at http://";
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -34,6 +38,14 @@ impl Running {
     /// # Errors
     /// When it does not become ready.
     pub async fn start(data: &Path) -> Result<Self> {
+        Running::start_with(data, &[]).await
+    }
+
+    /// The same with settings such as `live.heartbeat_ms=20000`.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn start_with(data: &Path, settings: &[&str]) -> Result<Self> {
         let program = std::env::current_exe().context("this program does not know its own path")?;
         let began = Instant::now();
         let mut child = Command::new(program)
@@ -43,6 +55,8 @@ impl Running {
             // One address stands for everybody here, so that limits for one would measure only themselves.
             .args(["--set", "limits.enabled=false", "--set", "live.sessions_per_user_max=10000"])
             .args(["--set", "log.levels=warn"])
+            .args(["--set", "metrics.listen=127.0.0.1:0"])
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -54,14 +68,20 @@ impl Running {
             .context("the server's output is not there")?;
         let mut lines = BufReader::new(stdout).lines();
         let ready = async {
+            let mut meter = None;
             while let Some(line) = lines.next_line().await? {
+                if let Some(at) = line.strip_prefix(METRICS) {
+                    let address = at.trim().trim_end_matches("/metrics").parse()?;
+                    meter = Some(Meter(address));
+                }
                 if let Some(url) = line.strip_prefix(READY) {
-                    return Ok(url.trim().to_owned());
+                    let meter = meter.context("the server shows no metrics")?;
+                    return Ok((url.trim().to_owned(), meter));
                 }
             }
             bail!("the server ended before it was ready")
         };
-        let url = tokio::time::timeout(START_TIMEOUT, ready)
+        let (url, meter) = tokio::time::timeout(START_TIMEOUT, ready)
             .await
             .context("the server does not start")??;
         let started_in = began.elapsed();
@@ -70,6 +90,7 @@ impl Running {
             child,
             _lines: lines,
             server,
+            meter,
             process,
             started_in,
         })

@@ -78,20 +78,31 @@ const MARGIN: Duration = Duration::from_millis(20);
 /// So many connections are opened at once.
 const OPENING: usize = 64;
 
-/// Runs the plan with these pairs.
+/// Runs the plan with these pairs, and says when all of them are connected.
 ///
 /// # Errors
 /// When a session can not be opened or ends; violations are no error but part of the outcome.
-pub async fn run(server: Server, pairs: &[Pair], plan: &Plan) -> Result<Outcome> {
+pub async fn run(
+    server: Server,
+    pairs: &[Pair],
+    plan: &Plan,
+    opened: impl FnOnce(),
+) -> Result<Outcome> {
     LocalSet::new()
-        .run_until(run_here(server, pairs, plan))
+        .run_until(run_here(server, pairs, plan, opened))
         .await
 }
 
-async fn run_here(server: Server, pairs: &[Pair], plan: &Plan) -> Result<Outcome> {
+async fn run_here(
+    server: Server,
+    pairs: &[Pair],
+    plan: &Plan,
+    opened: impl FnOnce(),
+) -> Result<Outcome> {
     let run = Rc::new(Run::default());
     let senders = (pairs.len() * 2) as f64;
     let ends = open(server.0, pairs).await?;
+    opened();
 
     let start = Instant::now();
     let stop = start + plan.warm_up + plan.measured + MARGIN;

@@ -1,9 +1,10 @@
-//! One group of many members: some of them write at a pace, and everybody hears everything. What is measured
-//! is the fan-out: how often a second a message comes to a member, how late, and what that costs the server.
+//! One chat of many members: some of them write, and everybody hears everything. What is measured is the fan-out:
+//! how often a second a message comes to a member, how late, and what that costs the server.
 //!
-//! Each member checks that every event comes once and in order.
+//! They write at a pace, or in a closed loop: then so many messages are under way, and the next one is written when
+//! one has come to every member. Each member checks that every event comes once and in order.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tertulia_proto::live::connect_response::FrameView as Inbound;
 use tertulia_proto::live::missed::AnswerView;
 use tertulia_proto::live::reply::ResultView;
 use tertulia_proto::live::{Alive, CatchUp, ConnectResponseView, ReplyView};
+use tokio::sync::Notify;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::Instant;
 
@@ -33,12 +35,25 @@ use super::template::Template;
 pub struct Plan {
     /// How many members write, in turn.
     pub writers: usize,
-    /// Messages a second of all writers together.
-    pub rate: f64,
+    /// When they write.
+    pub flow: Flow,
     /// How long a text is.
     pub text_bytes: usize,
+    /// Whether the chat is a channel, which is heard only while it is warm.
+    pub warm: bool,
+    /// How many members, the last ones, connect and then read nothing.
+    pub slow: usize,
     /// When is measured.
     pub window: Window,
+}
+
+/// When messages are written.
+#[derive(Debug, Clone, Copy)]
+pub enum Flow {
+    /// So many a second of all writers together.
+    Paced(f64),
+    /// So many of all writers together have not come to every member; the next when one has.
+    Closed(usize),
 }
 
 /// What was measured, in the measured time, and what was checked, from the first message to the last.
@@ -56,6 +71,9 @@ pub struct Outcome {
     pub violations: Violations,
     /// How often a session was told that it is behind and caught up.
     pub behind: u64,
+    /// How many events sessions that were behind were told of by the chat's head only, to be read when somebody
+    /// looks at them.
+    pub skipped: u64,
 }
 
 /// How long the last messages may take.
@@ -69,7 +87,7 @@ const OPENING: usize = 64;
 /// How many messages of one writer are unanswered at most; a slower server makes times longer.
 const IN_FLIGHT: usize = 64;
 
-/// Runs the plan with the members of a group.
+/// Runs the plan with the members of a chat, and says when all of them are connected.
 ///
 /// # Errors
 /// When a session can not be opened or ends; violations are no error but part of the outcome.
@@ -78,9 +96,10 @@ pub async fn run(
     members: &[Account],
     chat_id: i64,
     plan: &Plan,
+    opened: impl FnOnce(),
 ) -> Result<Outcome> {
     LocalSet::new()
-        .run_until(run_here(server, members, chat_id, plan))
+        .run_until(run_here(server, members, chat_id, plan, opened))
         .await
 }
 
@@ -92,6 +111,55 @@ struct Shared {
     writing: Cell<usize>,
     /// The highest seq that was acknowledged.
     head: Cell<i64>,
+    skipped: Cell<u64>,
+    /// In a closed loop.
+    under_way: Option<RefCell<UnderWay>>,
+    /// Something has come to every member.
+    room: Notify,
+}
+
+/// What has not come to every member.
+struct UnderWay {
+    members: usize,
+    written: usize,
+    max: usize,
+    first: i64,
+    /// How many members lack the event with the first seq, the next one, and so on.
+    lacking: VecDeque<usize>,
+}
+
+impl UnderWay {
+    fn has_room(&self) -> bool {
+        self.written < self.max
+    }
+
+    /// An event has come to one more member; whether that was the last one.
+    fn heard(&mut self, seq: i64) -> bool {
+        let Ok(at) = usize::try_from(seq - self.first) else {
+            return false;
+        };
+        while self.lacking.len() <= at {
+            self.lacking.push_back(self.members);
+        }
+        self.lacking[at] -= 1;
+        let before = self.written;
+        while self.lacking.front() == Some(&0) {
+            self.lacking.pop_front();
+            self.first += 1;
+            self.written = self.written.saturating_sub(1);
+        }
+        self.written < before
+    }
+}
+
+impl Shared {
+    /// An event has come to one more member.
+    fn heard(&self, seq: i64) {
+        let under_way = self.under_way.as_ref();
+        if under_way.is_some_and(|under_way| under_way.borrow_mut().heard(seq)) {
+            self.room.notify_waiters();
+        }
+    }
 }
 
 async fn run_here(
@@ -99,34 +167,65 @@ async fn run_here(
     members: &[Account],
     chat_id: i64,
     plan: &Plan,
+    opened: impl FnOnce(),
 ) -> Result<Outcome> {
     let progress = Progress::of("sessions", members.len() as u64);
     let progress = &progress;
-    let opening = members.iter().map(|account| async move {
-        let opened = Socket::open(server.0, None, &account.access_token).await?;
+    let reading = members.len().saturating_sub(plan.slow);
+    let opening = members.iter().enumerate().map(|(n, account)| async move {
+        let token = &account.access_token;
+        let (mut socket, welcome) = match n < reading {
+            true => Socket::open(server.0, None, token).await?,
+            false => Socket::open_narrow(server.0, token).await?,
+        };
+        let head = match plan.warm {
+            true => socket.warm(chat_id).await?,
+            false => head_of(&welcome, chat_id)?,
+        };
         progress.one();
-        anyhow::Ok(opened)
+        anyhow::Ok((socket, welcome, head))
     });
-    let opened: Vec<_> = stream::iter(opening)
+    let mut sessions: Vec<_> = stream::iter(opening)
         .buffered(OPENING)
         .try_collect()
         .await?;
+    // Those who read nothing only have to stay.
+    let _slow = sessions.split_off(reading);
+    opened();
 
-    let shared = Rc::new(Shared::default());
-    let writers = plan.writers.min(members.len());
+    let writers = plan.writers.min(reading);
+    let head = sessions.iter().map(|(_, _, head)| *head).max();
+    let under_way = match plan.flow {
+        Flow::Paced(_) => None,
+        Flow::Closed(max) => Some(RefCell::new(UnderWay {
+            members: reading,
+            written: 0,
+            max,
+            first: head.context("somebody reads")? + 1,
+            lacking: VecDeque::new(),
+        })),
+    };
+    let shared = Rc::new(Shared {
+        under_way,
+        ..Shared::default()
+    });
     shared.writing.set(writers);
     let start = Instant::now();
     let stop = start + plan.window.warm_up + plan.window.measured + MARGIN;
     let mut tasks = JoinSet::new();
-    for (number, (socket, welcome)) in opened.into_iter().enumerate() {
-        let interval = Duration::from_secs_f64(writers as f64 / plan.rate);
+    for (number, (socket, welcome, head)) in sessions.into_iter().enumerate() {
+        let pace = || match plan.flow {
+            Flow::Paced(rate) => {
+                let interval = Duration::from_secs_f64(writers as f64 / rate);
+                // Spread over the interval, so that they do not all write at once.
+                let next = start + interval.mul_f64(number as f64 / writers as f64);
+                Some(Pace { next, interval })
+            }
+            Flow::Closed(_) => None,
+        };
         let pen = (number < writers).then(|| Pen {
             template: Template::new(chat_id, plan.text_bytes),
-            // Spread over the interval, so that they do not all write at once.
-            pace: Pace {
-                next: start + interval.mul_f64(number as f64 / writers as f64),
-                interval,
-            },
+            pace: pace(),
             unanswered: VecDeque::new(),
             written: 0,
         });
@@ -136,7 +235,7 @@ async fn run_here(
             chat_id,
             user_id: welcome.user_id,
             cursor: welcome.missed.cursor.clone(),
-            last_seq: head_of(&welcome, chat_id)?,
+            last_seq: head,
             pen,
             stop,
         };
@@ -168,13 +267,15 @@ async fn run_here(
         reading: reading_of_machine,
         violations: run.violations.get(),
         behind: run.behind.get(),
+        skipped: shared.skipped.get(),
     })
 }
 
 /// What a writer writes with.
 struct Pen {
     template: Template,
-    pace: Pace,
+    /// None in a closed loop.
+    pace: Option<Pace>,
     /// When the unanswered messages were due, oldest first.
     unanswered: VecDeque<(u64, u64)>,
     written: u64,
@@ -198,11 +299,20 @@ impl Member {
         while Instant::now() < self.stop {
             self.write();
             let due = match &self.pen {
-                Some(pen) if pen.unanswered.len() < IN_FLIGHT => pen.pace.next.min(self.stop),
+                Some(Pen {
+                    pace: Some(pace),
+                    unanswered,
+                    ..
+                }) if unanswered.len() < IN_FLIGHT => pace.next.min(self.stop),
                 _ => self.stop,
             };
             alarm.as_mut().reset(due);
-            if self.socket.turn(Some(alarm.as_mut())).await? == Turn::Heard {
+            let waits_for_room = self.pen.is_some() && self.shared.under_way.is_some();
+            let turn = tokio::select! {
+                turn = self.socket.turn(Some(alarm.as_mut())) => turn?,
+                () = self.shared.room.notified(), if waits_for_room => Turn::Alarm,
+            };
+            if turn == Turn::Heard {
                 self.hear()?;
             }
         }
@@ -246,13 +356,25 @@ impl Member {
     fn write(&mut self) {
         let Some(pen) = &mut self.pen else { return };
         let run = &self.shared.run;
-        while pen.pace.next <= Instant::now() && pen.unanswered.len() < IN_FLIGHT {
-            let due = run.stamp(pen.pace.next);
+        while pen.unanswered.len() < IN_FLIGHT {
+            let now = Instant::now();
+            let due = match (&mut pen.pace, &self.shared.under_way) {
+                (Some(pace), _) if pace.next <= now => {
+                    let due = pace.next;
+                    pace.next += pace.interval;
+                    due
+                }
+                (None, Some(under_way)) if under_way.borrow().has_room() => {
+                    under_way.borrow_mut().written += 1;
+                    now
+                }
+                _ => return,
+            };
+            let due = run.stamp(due);
             self.socket
                 .send_encoded(pen.template.message(pen.written, due));
             pen.unanswered.push_back((pen.written, due));
             pen.written += 1;
-            pen.pace.next += pen.pace.interval;
             run.sent.set(run.sent.get() + 1);
         }
     }
@@ -303,8 +425,14 @@ impl Member {
                         Some(AnswerView::Delta(delta)) => {
                             delta.events.iter().for_each(|event| ear.event(event, true));
                         }
-                        // Too much was missed to be listed, so that nothing in it can be checked.
-                        _ => ear.shared.run.violated(|v| v.missing += 1),
+                        // Too much to be listed: where the chat ends, and it goes on from there.
+                        Some(AnswerView::Changed(changed)) => {
+                            let mut chats = changed.chats.iter();
+                            if let Some(chat) = chats.find(|chat| chat.chat_id == ear.chat_id) {
+                                ear.skip_to(chat.head);
+                            }
+                        }
+                        _ => bail!("the server gives up what the session held"),
                     }
                 }
                 Some(Inbound::Goodbye(goodbye)) => {
@@ -346,6 +474,16 @@ impl Ear<'_> {
         Ok(())
     }
 
+    /// Everything up to a head is known to be there.
+    fn skip_to(&mut self, head: i64) {
+        while *self.last_seq < head {
+            *self.last_seq += 1;
+            let skipped = &self.shared.skipped;
+            skipped.set(skipped.get() + 1);
+            self.shared.heard(*self.last_seq);
+        }
+    }
+
     /// Takes an event. Only an answer to catching up may begin with what is known.
     fn event(&mut self, event: &EventView<'_>, may_repeat: bool) {
         let run = &self.shared.run;
@@ -362,6 +500,7 @@ impl Ear<'_> {
             run.violated(|v| v.holes += 1);
         }
         *self.last_seq = event.seq;
+        self.shared.heard(event.seq);
         if let Some(BodyView::Message(message)) = &event.body
             && event.actor_id != self.user_id
             && let Some(due) = Template::stamp_of(message.text)
@@ -409,6 +548,23 @@ mod tests {
     #[test]
     fn what_others_wrote_is_a_delivery_and_what_one_wrote_is_none() {
         assert_eq!(heard(&[(1, 2), (2, 1), (3, 3)]), (Violations::default(), 2));
+    }
+
+    #[test]
+    fn in_a_closed_loop_there_is_room_when_a_message_has_come_to_everybody() {
+        let mut under_way = UnderWay {
+            members: 2,
+            written: 2,
+            max: 2,
+            first: 5,
+            lacking: VecDeque::new(),
+        };
+        assert!(!under_way.heard(6) && !under_way.heard(6));
+        assert!(!under_way.heard(4), "from before");
+        assert!(!under_way.heard(5) && !under_way.has_room());
+        // The last to come lets go of the one behind it, too.
+        assert!(under_way.heard(5));
+        assert_eq!((under_way.written, under_way.first), (0, 7));
     }
 
     #[test]

@@ -153,7 +153,7 @@ async fn resting(sessions: &mut JoinSet<anyhow::Error>, how_long: Duration) -> R
 }
 
 /// On one machine the loopback network has many addresses, and each of them its own ports.
-fn source(server: IpAddr, n: usize) -> Option<IpAddr> {
+pub fn source(server: IpAddr, n: usize) -> Option<IpAddr> {
     let loopback = matches!(server, IpAddr::V4(server) if server.is_loopback());
     let network = n / PORTS_EACH;
     (loopback && network > 0).then(|| Ipv4Addr::new(127, 0, 1, network.min(250) as u8).into())

@@ -64,6 +64,8 @@ pub struct Reading {
     pub server_cpu: Option<Duration>,
     /// What the server gave to the disk.
     pub server_written_bytes: Option<u64>,
+    /// By how much the server's memory grew.
+    pub server_grown_bytes: Option<f64>,
     /// This process's processor time.
     pub own_cpu: Option<Duration>,
 }
@@ -77,11 +79,12 @@ pub async fn measure(run: &Run, window: Window, start: Instant) -> Reading {
         (
             server.and_then(|p| p.cpu()),
             server.and_then(|p| p.written_bytes()),
+            server.and_then(|p| p.resident_bytes()),
             this.cpu(),
             Instant::now(),
         )
     };
-    let (cpu, written, own, began) = look();
+    let (cpu, written, resident, own, began) = look();
     run.counting.set(true);
     let progress = Progress::of("seconds", window.measured.as_secs());
     while began.elapsed() < window.measured {
@@ -90,7 +93,7 @@ pub async fn measure(run: &Run, window: Window, start: Instant) -> Reading {
         progress.at(began.elapsed().as_secs());
     }
     run.counting.set(false);
-    let (cpu_end, written_end, own_end, ended) = look();
+    let (cpu_end, written_end, resident_end, own_end, ended) = look();
     let between = |end: Option<Duration>, begin: Option<Duration>| {
         end.zip(begin).map(|(end, begin)| end.saturating_sub(begin))
     };
@@ -100,6 +103,9 @@ pub async fn measure(run: &Run, window: Window, start: Instant) -> Reading {
         server_written_bytes: written_end
             .zip(written)
             .map(|(end, begin)| end.saturating_sub(begin)),
+        server_grown_bytes: resident_end
+            .zip(resident)
+            .map(|(end, begin)| end as f64 - begin as f64),
         own_cpu: between(own_end, own),
     }
 }

@@ -17,6 +17,8 @@ use super::progress::Progress;
 
 /// How many connections make accounts at once: enough to keep the server's hashing busy.
 const CONNECTIONS: usize = 8;
+/// How many members are added at once: as many as the server takes.
+const MEMBERS_AT_ONCE: usize = 200;
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server, by its address.
@@ -79,6 +81,29 @@ impl Server {
         };
         tokio::select! {
             date = ask => date,
+            end = connection => Err(closed(end)),
+        }
+    }
+
+    /// Signs in once more, and gives the access token.
+    ///
+    /// # Errors
+    /// When the server does not take it.
+    pub async fn login(self, account: &Account) -> Result<String> {
+        let (mut caller, connection) = self.caller().await?;
+        let request = json!({
+            "name": account.name,
+            "password": account.password,
+            "device": { "name": "load" },
+        });
+        let login = async {
+            let method = "tertulia.identity.v1.IdentityService/Login";
+            let answer = caller.call(method, "", request).await?;
+            let token = answer["credentials"]["accessToken"].as_str();
+            Ok(token.context("the answer has no access token")?.to_owned())
+        };
+        tokio::select! {
+            token = login => token,
             end = connection => Err(closed(end)),
         }
     }
@@ -154,6 +179,35 @@ impl Server {
         .await
     }
 
+    /// Makes a channel of an account, with these members.
+    ///
+    /// # Errors
+    /// When it can not be made.
+    pub async fn channel(self, owner: &Account, members: &[Account]) -> Result<i64> {
+        let name = run_name();
+        let progress = Progress::of("members", members.len() as u64);
+        let made = self.shared_out(1, async |caller, _| {
+            let request = json!({
+                "kind": "CHAT_KIND_CHANNEL",
+                "title": name,
+                "clientChatId": name,
+            });
+            let method = "tertulia.chats.v1.ChatsService/CreateChat";
+            let answer = caller.call(method, &owner.access_token, request).await?;
+            let chat_id = id(&answer["chat"], "chatId")?;
+            for some in members.chunks(MEMBERS_AT_ONCE) {
+                let ids: Vec<String> = some.iter().map(|m| m.user_id.to_string()).collect();
+                let request = json!({ "chatId": chat_id.to_string(), "userIds": ids });
+                let method = "tertulia.chats.v1.MembersService/AddMembers";
+                caller.call(method, &owner.access_token, request).await?;
+                some.iter().for_each(|_| progress.one());
+            }
+            Ok(chat_id)
+        });
+        let made = made.await?;
+        made.into_iter().next().context("there is one")
+    }
+
     /// Does `work` for every number below `count`, shared out over a few connections.
     async fn shared_out<T>(
         self,
@@ -208,12 +262,15 @@ pub struct Account {
     pub user_id: i64,
     /// For calls and for hello.
     pub access_token: String,
+    /// To sign in with again.
+    name: String,
+    password: String,
 }
 
 impl Account {
     async fn make(caller: &mut Caller, name: &str) -> Result<Self> {
         let password = format!("{:032x}", rand::random::<u128>());
-        let request = json!({ "name": name, "password": password, "device": { "name": "load" } });
+        let request = json!({ "name": name, "password": &password, "device": { "name": "load" } });
         let answer = caller
             .call(
                 "tertulia.identity.v1.IdentityService/CreateAccount",
@@ -228,6 +285,8 @@ impl Account {
         Ok(Account {
             user_id: id(credentials, "userId")?,
             access_token: token.to_owned(),
+            name: name.to_owned(),
+            password,
         })
     }
 }

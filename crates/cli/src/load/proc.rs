@@ -96,6 +96,12 @@ pub fn raise_open_files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// Lets this thread run only when nobody else wants to, as far as the system's scheduler does that.
+pub fn step_back() {
+    // When it is refused the thread runs as before.
+    _ = rustix::process::setpriority_process(None, 19);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

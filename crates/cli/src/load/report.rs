@@ -170,8 +170,10 @@ impl fmt::Display for Readable {
 /// The figures as one table.
 pub fn table(figures: &[Figure]) -> String {
     let or_dash = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.2}"));
+    let names = figures.iter().map(|figure| figure.name.chars().count());
+    let width = names.max().unwrap_or(0).max(4);
     let mut lines = vec![format!(
-        "{:<42} {:>12} {:<11} {:>23} {:>9} {:>9} {:>9}",
+        "{:<width$} {:>12} {:<12} {:>27} {:>9} {:>9} {:>9}",
         "what", "median", "unit", "lowest - highest", "CPU us", "p50 ms", "p99 ms"
     )];
     for figure in figures {
@@ -186,7 +188,7 @@ pub fn table(figures: &[Figure]) -> String {
             n => format!("{} - {} ({n})", Readable(lowest), Readable(highest)),
         };
         lines.push(format!(
-            "{:<42} {:>12} {:<11} {:>23} {:>9} {:>9} {:>9}",
+            "{:<width$} {:>12} {:<12} {:>27} {:>9} {:>9} {:>9}",
             figure.name,
             Readable(figure.value),
             figure.unit,

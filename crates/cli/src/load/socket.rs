@@ -13,7 +13,7 @@ use buffa::{Message as _, MessageView as _};
 use tertulia_proto::live::connect_request::Frame as Outbound;
 use tertulia_proto::live::connect_response::{Frame as Answer, FrameView as Inbound};
 use tertulia_proto::live::{
-    Alive, ConnectRequest, ConnectResponse, ConnectResponseView, Hello, Welcome,
+    Alive, ConnectRequest, ConnectResponse, ConnectResponseView, Hello, Warm, Welcome,
 };
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
@@ -22,6 +22,7 @@ use tokio::time::Sleep;
 use super::frame::{self, Frame, Mask};
 
 const SCRATCH_BYTES: usize = 64 * 1024;
+const NARROW_BYTES: u32 = 4 * 1024;
 const HANDSHAKE_BYTES_MAX: usize = 8 * 1024;
 
 thread_local! {
@@ -72,13 +73,30 @@ impl Socket {
         token: &str,
         cursor: Vec<u8>,
     ) -> Result<(Self, Welcome)> {
-        let socket = match server {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
+        let socket = unconnected(server)?;
         if let Some(from) = from {
             socket.bind(SocketAddr::new(from, 0))?;
         }
+        Socket::hello(socket, server, token, cursor).await
+    }
+
+    /// As [`open`](Self::open), with so little room for what comes in that a client who does not read is soon
+    /// seen to be one.
+    ///
+    /// # Errors
+    /// When the server does not take the session; the words are the server's.
+    pub async fn open_narrow(server: SocketAddr, token: &str) -> Result<(Self, Welcome)> {
+        let socket = unconnected(server)?;
+        socket.set_recv_buffer_size(NARROW_BYTES)?;
+        Socket::hello(socket, server, token, Vec::new()).await
+    }
+
+    async fn hello(
+        socket: TcpSocket,
+        server: SocketAddr,
+        token: &str,
+        cursor: Vec<u8>,
+    ) -> Result<(Self, Welcome)> {
         let stream = socket.connect(server).await.context("cannot connect")?;
         stream.set_nodelay(true)?;
         let mut this = Socket {
@@ -156,6 +174,41 @@ impl Socket {
                 None => self.turn(None).await?,
             };
         }
+    }
+
+    /// Warms a channel, and gives where it ends; what comes of it from then on is heard.
+    ///
+    /// # Errors
+    /// When the server does not take it, or the user is not in it.
+    pub async fn warm(&mut self, chat_id: i64) -> Result<i64> {
+        let warm = Warm {
+            chat_ids: vec![chat_id],
+            ..Default::default()
+        };
+        self.send(warm.into());
+        let mut head = None;
+        while head.is_none() {
+            self.turn(None).await?;
+            self.each(|payload, answers| {
+                match ConnectResponseView::decode_view(payload)?.frame {
+                    Some(Inbound::Warmed(warmed)) => {
+                        let mut heads = warmed.heads.iter();
+                        let found = heads.find(|head| head.chat_id == chat_id);
+                        head = Some(found.context("the user is not in the channel")?.seq);
+                    }
+                    Some(Inbound::Heartbeat(_)) => answers.push(Alive::default().into()),
+                    Some(Inbound::ChatEvent(_)) => {
+                        bail!("somebody writes before everybody is there")
+                    }
+                    Some(Inbound::Goodbye(goodbye)) => {
+                        bail!("goodbye {}: {}", goodbye.code, goodbye.reason)
+                    }
+                    _ => {}
+                }
+                Ok(())
+            })?;
+        }
+        head.context("it ends somewhere")
     }
 
     /// Puts a frame behind those that wait to be written.
@@ -309,6 +362,13 @@ impl Socket {
             read.map_ok(|()| buffer.filled().len())
         })
     }
+}
+
+fn unconnected(server: SocketAddr) -> Result<TcpSocket> {
+    Ok(match server {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    })
 }
 
 #[cfg(test)]

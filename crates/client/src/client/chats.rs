@@ -2,7 +2,7 @@
 
 use tertulia_proto::chats::list_events_request::From as Start;
 use tertulia_proto::chats::{
-    Chat, ChatKind, CreateChatRequest, Event, GetDigestsRequest, ListChangesRequest,
+    Chat, ChatKind, CreateChatRequest, Digest, Event, GetDigestsRequest, ListChangesRequest,
     ListChatsRequest, ListChatsResponse, ListEventsRequest, ListEventsResponse, OpenDirectRequest,
     UpdateChatRequest,
 };
@@ -15,7 +15,7 @@ use crate::core::empty;
 use crate::error::{Error, Result};
 use crate::store::Record;
 use crate::time::random_id;
-use crate::timeline::{Older, Stale, kind};
+use crate::timeline::{Older, Stale, changed_seq, kind};
 use crate::verify::digest;
 use crate::view::ChatView;
 use crate::{ChatId, UserId};
@@ -320,26 +320,27 @@ impl Client {
             };
             let answer = self.core().ask(&request).await?;
             self.core().change(|set| set.know_head(chat, answer.head))?;
-            let differing = {
+            let judged = {
                 let mind = self.core().mind();
                 let timeline = mind.known.chats.get(&chat);
-                // What is held must be at least as new as what it is compared with, and no newer.
-                timeline.filter(|t| t.tip() == answer.head).map(|timeline| {
+                // What is held must be at least as new as what it is compared with.
+                timeline.filter(|t| t.tip() >= answer.head).map(|timeline| {
                     let part = |from, to| {
                         let rows = timeline.shown_after(from - 1);
                         rows.take_while(move |row| row.seq <= to)
                     };
-                    let differs = |d: &&tertulia_proto::chats::Digest| {
-                        // What this version does not know, it can not judge.
-                        let is_known = part(d.from_seq, d.to_seq).all(|row| kind(row) != 0);
-                        let held = digest(part(d.from_seq, d.to_seq));
-                        is_known && held[..] != d.digest[..]
-                    };
-                    let all = answer.digests.iter().filter(differs);
-                    all.map(|d| (d.from_seq, d.to_seq)).collect::<Vec<_>>()
+                    // What this version does not know, and what was changed later, it can not judge.
+                    let is_as_of = |row: &Event| kind(row) != 0 && changed_seq(row) <= answer.head;
+                    let can_judge = |d: &&Digest| part(d.from_seq, d.to_seq).all(is_as_of);
+                    let differs =
+                        |d: &Digest| digest(part(d.from_seq, d.to_seq))[..] != d.digest[..];
+                    let judged = answer.digests.iter().filter(can_judge);
+                    judged
+                        .map(|d| (d.from_seq, d.to_seq, differs(d)))
+                        .collect::<Vec<_>>()
                 })
             };
-            let Some(differing) = differing else {
+            let Some(judged) = judged else {
                 tries += 1;
                 if tries == VERIFY_TRIES_MAX {
                     return Err(Error::Timeout(self.core().options.call_timeout));
@@ -347,11 +348,13 @@ impl Client {
                 self.catch_up_with(chat).await?;
                 continue;
             };
-            for (from, to) in differing {
-                self.heal(chat, from, to).await?;
-                verified.healed += to - from + 1;
+            for (from, to, differs) in judged {
+                verified.compared += to - from + 1;
+                if differs {
+                    self.heal(chat, from, to).await?;
+                    verified.healed += to - from + 1;
+                }
             }
-            verified.compared += to - next + 1;
             next = to + 1;
         }
     }

@@ -176,6 +176,9 @@ impl<'a> Changes<'a> {
     /// A chat as the server gave it, with where its log ends.
     pub(crate) fn moved(&mut self, chat: Chat, joined: bool) {
         let (id, head) = (chat.chat_id, chat.head);
+        if joined {
+            self.mind.jobs.revive(id);
+        }
         let last = chat.last_message.as_option().cloned();
         self.know_head(id, head);
         let chat = Box::new(chat);

@@ -60,7 +60,9 @@ impl Core {
             }
             missed.receipts.into_iter().for_each(|r| set.receipts(r));
             set.adopt(missed.cursor);
-        })
+        })?;
+        self.wake();
+        Ok(())
     }
 
     /// Takes a heartbeat: the heads show what was lost on the way.
@@ -74,7 +76,10 @@ impl Core {
             if !heartbeat.cursor.is_empty() {
                 set.adopt(heartbeat.cursor);
             }
-        })
+        })?;
+        // That the own log has moved is not written down, and is a reason to look all the same.
+        self.wake();
+        Ok(())
     }
 
     /// Takes a live event of a chat.

@@ -10,6 +10,7 @@ use crate::change::Change;
 use crate::error::{Error, Result};
 use crate::outbox::{Entry, State};
 use crate::store::{Record, Snapshot, stored};
+use crate::timeline::Timeline;
 
 impl Core {
     /// The messages to be sent now, marked as on their way.
@@ -28,7 +29,12 @@ impl Core {
             .map(|e| e.chat)
             .collect();
         let started = outbox.start(max, |chat| {
-            let has_hole = chats.get(&chat).is_some_and(|t| t.hole().is_some());
+            // Of a chat that the user has left nothing more comes: the server says what became of it.
+            let is_read = |t: &&Timeline| t.left().is_none();
+            let has_hole = chats
+                .get(&chat)
+                .filter(is_read)
+                .is_some_and(|t| t.hole().is_some());
             let may_be_there = has_hole && !jobs.is_hopeless(Job::Hole(chat));
             uncertain_chats.contains(&chat) && may_be_there
         });

@@ -59,6 +59,12 @@ impl Jobs {
     pub(super) fn forget(&mut self) {
         self.hopeless.clear();
     }
+
+    /// The user is in a chat from now on: what was refused there before is not any more.
+    pub(super) fn revive(&mut self, chat: ChatId) {
+        self.hopeless.remove(&Job::Hole(chat));
+        self.hopeless.remove(&Job::Chat(chat));
+    }
 }
 
 /// The list of chats, as far as it was read.

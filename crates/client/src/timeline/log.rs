@@ -13,7 +13,7 @@ use crate::ranges::Ranges;
 
 /// How many old parts are kept; the lowest is given up for a further one.
 const OLD_PARTS_MAX: usize = 16;
-/// How many messages that are not held are remembered as hidden.
+/// How many messages that are not held are remembered as hidden; the oldest are forgotten first.
 const HIDDEN_MAX: usize = 1_000;
 
 /// Seqs that are missing: those above `after`, up to and with `up_to`.

@@ -11,6 +11,9 @@ use super::fold;
 use super::log::Log;
 use crate::UserId;
 
+/// The server counts no more mentions than these; so many may be more.
+const MENTIONS_COUNTED_MAX: i64 = 1_000;
+
 /// It.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reading {
@@ -56,8 +59,11 @@ impl Reading {
     }
 
     fn add(&mut self, (unread, mentions): Weight) {
+        // From a bound nobody can count down.
+        self.is_certain &= mentions >= 0 || self.mentions < MENTIONS_COUNTED_MAX;
         self.unread = (self.unread + unread).max(0);
-        self.mentions = (self.mentions + mentions).clamp(0, self.unread);
+        let most = self.unread.min(MENTIONS_COUNTED_MAX);
+        self.mentions = (self.mentions + mentions).clamp(0, most);
     }
 
     /// Takes in the event behind the tip, after what it changes.

@@ -199,6 +199,164 @@ fn hidden_messages_stay_hidden_whatever_comes_when() {
     assert!(!kept.contains("three"), "{kept}");
 }
 
+/// The mark of the user for these messages.
+fn hidden(message_seqs: Vec<i64>) -> OwnBody {
+    OwnBody::MessagesHidden(Box::new(MessagesHidden {
+        chat_id: 1,
+        message_seqs,
+        ..Default::default()
+    }))
+}
+
+#[test]
+fn a_mark_that_comes_before_its_message_is_remembered_over_holes_jumps_and_restarts() {
+    let mut timeline = empty();
+    timeline.own(&hidden(vec![2, 50]));
+    let kept = serde_json::to_string(&timeline).expect("it can be written");
+    timeline = serde_json::from_str(&kept).expect("it can be read");
+    // Behind a hole, and in an answer that was made before the mark.
+    timeline.hear(said(2, OTHER, "two"), 1);
+    live(&mut timeline, said(1, OTHER, "one"));
+    timeline.jump(60);
+    timeline.take(
+        41,
+        60,
+        60,
+        (41..=60).map(|seq| said(seq, OTHER, "x")).collect(),
+    );
+    let is_hidden = |seq| {
+        let row = timeline.log.row(seq).and_then(fold::message);
+        row.map(|message| (message.hidden, message.text.clone()))
+    };
+    assert_eq!(is_hidden(1), Some((false, "one".into())));
+    assert_eq!(is_hidden(2), Some((true, String::new())));
+    assert_eq!(is_hidden(49), Some((false, "x".into())));
+    assert_eq!(is_hidden(50), Some((true, String::new())));
+}
+
+#[test]
+fn at_least_two_hundred_marks_are_remembered_and_the_newest_longest() {
+    let mut timeline = empty();
+    timeline.own(&hidden((1..=2_000).collect()));
+    let all: Vec<Event> = (1..=2_000).map(|seq| said(seq, OTHER, "x")).collect();
+    timeline.take(1, 2_000, 2_000, all);
+    let hidden = timeline.shown().filter_map(fold::message);
+    let hidden: Vec<bool> = hidden.map(|message| message.hidden).collect();
+    assert!(hidden[1_800..].iter().all(|is_hidden| *is_hidden));
+    assert!(!hidden[0], "what is remembered has a bound");
+}
+
+#[test]
+fn a_deletion_for_everybody_is_more_than_one_for_the_user() {
+    let mut timeline = empty();
+    live(&mut timeline, said(1, OTHER, "one"));
+    timeline.own(&hidden(vec![1, 2]));
+    live(&mut timeline, said(2, OTHER, "two"));
+    live(&mut timeline, deleted(3, 1));
+    timeline.own(&hidden(vec![1]));
+    let state = |seq| {
+        let row = timeline.event(seq).and_then(fold::message);
+        row.map(|message| (message.hidden, message.deletion.is_set()))
+    };
+    assert_eq!(
+        (state(1), state(2)),
+        (Some((false, true)), Some((true, false)))
+    );
+}
+
+#[test]
+fn who_gives_ownership_away_is_an_admin_from_then_on() {
+    let role = |user_id, role: Role| RoleChanged {
+        user_id,
+        role: role.into(),
+        ..Default::default()
+    };
+    let mut timeline = empty();
+    timeline.meet(Chat {
+        chat_id: 1,
+        membership: Membership {
+            role: Role::ROLE_OWNER.into(),
+            ..Default::default()
+        }
+        .into(),
+        ..Default::default()
+    });
+    live(
+        &mut timeline,
+        event(1, ME, role(99, Role::ROLE_ADMIN).into()),
+    );
+    assert_eq!(
+        timeline.role(),
+        Role::ROLE_OWNER,
+        "another admin takes nothing"
+    );
+    live(
+        &mut timeline,
+        event(2, ME, role(OTHER, Role::ROLE_OWNER).into()),
+    );
+    assert_eq!(timeline.role(), Role::ROLE_ADMIN);
+    live(
+        &mut timeline,
+        event(3, OTHER, role(ME, Role::ROLE_READER).into()),
+    );
+    assert_eq!(
+        (timeline.role(), timeline.chat().members_seq),
+        (Role::ROLE_READER, 3)
+    );
+}
+
+#[test]
+fn an_edit_of_an_unread_message_changes_whom_it_mentions() {
+    let mentions = |user_ids: Vec<i64>| Mentions {
+        user_ids,
+        ..Default::default()
+    };
+    let edit = |seq, to| {
+        let edited = MessageEdited {
+            message_seq: 1,
+            text: "edited".into(),
+            mentions: mentions(to).into(),
+            ..Default::default()
+        };
+        event(seq, OTHER, edited.into())
+    };
+    let counts = |timeline: &Timeline| {
+        let reading = timeline.reading();
+        (reading.unread, reading.mentions, reading.is_certain)
+    };
+    let mut timeline = empty();
+    live(&mut timeline, said(1, OTHER, "one"));
+    live(&mut timeline, edit(2, vec![ME]));
+    assert_eq!(counts(&timeline), (1, 1, true));
+    live(&mut timeline, edit(3, vec![99]));
+    assert_eq!(counts(&timeline), (1, 0, true));
+}
+
+#[test]
+fn from_the_bound_of_counted_mentions_nothing_is_counted_down() {
+    let mut timeline = empty();
+    (timeline.reading.unread, timeline.reading.mentions) = (1_500, 1_000);
+    let to_me = |seq| {
+        let mut event = said(seq, OTHER, "you");
+        if let Some(Body::Message(message)) = &mut event.body {
+            message.mentions = Mentions {
+                user_ids: vec![ME],
+                ..Default::default()
+            }
+            .into();
+        }
+        event
+    };
+    live(&mut timeline, to_me(1));
+    let reading = timeline.reading();
+    assert_eq!(
+        (reading.unread, reading.mentions, reading.is_certain),
+        (1_501, 1_000, true)
+    );
+    live(&mut timeline, deleted(2, 1));
+    assert!(!timeline.reading().is_certain, "there may be more of them");
+}
+
 #[test]
 fn receipts_are_merged_by_the_maximum() {
     let receipt = |delivered_seq, seen_seq| Receipt {

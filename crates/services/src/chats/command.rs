@@ -28,6 +28,8 @@ pub struct Limits {
     pub channel_members_max: u32,
     /// In a chat of up to so many members the receipts of each are told; in a larger one they are counted.
     pub receipts_members_max: u32,
+    /// How many events that somebody missed are told one by one; of more, only where the logs end.
+    pub delta_events_max: u32,
 }
 
 impl Default for Limits {
@@ -36,6 +38,7 @@ impl Default for Limits {
             group_members_max: 1_000,
             channel_members_max: 100_000,
             receipts_members_max: 50,
+            delta_events_max: 1_000,
         }
     }
 }
@@ -85,6 +88,16 @@ pub enum Act {
         key: SendKey,
         /// The copies, in their order; at least one.
         copies: Vec<ForwardedCopy>,
+    },
+    /// Ask again for the answer to copies that were sent, when what they were made from can not be read any
+    /// more. Gives [`Done::Forwarded`], without any when none were sent with this key.
+    ForwardAgain {
+        /// Where to.
+        chat: ChatId,
+        /// Which sending it was.
+        key: SendKey,
+        /// How many copies it was.
+        count: usize,
     },
     /// Give a message another text. Gives [`Done::Changed`].
     Edit {

@@ -20,7 +20,6 @@ use super::roles::{self, Right};
 use crate::errors;
 use crate::ids::{ChatId, ScheduledId, UserId};
 
-pub use calls::Call;
 pub use marks::{read_state, receipt, standing};
 
 /// What a decision looks at: the rows as they are, with everything that earlier commands of the same commit
@@ -77,8 +76,10 @@ pub trait View {
         max: usize,
     ) -> Result<Vec<Seq>>;
 
-    /// The calls of a chat after a seq, at most `max`, in the order of the log.
-    fn calls_after(&mut self, chat: ChatId, after: Seq, max: usize) -> Result<Vec<Call>>;
+    /// The messages of a chat after a seq that call this role and all above it, at most `max`, in the order of
+    /// the log.
+    fn calls_after(&mut self, chat: ChatId, role: Role, after: Seq, max: usize)
+    -> Result<Vec<Seq>>;
 }
 
 /// What a key was used for.
@@ -155,8 +156,8 @@ pub enum Write {
     Deleted(ChatId, Seq),
     /// A message mentions somebody by name, or no longer.
     Mention(UserId, ChatId, Seq, bool),
-    /// A message calls all of a role or a higher one; none when it does no longer.
-    Call(ChatId, Seq, Option<Role>),
+    /// A message calls all of a role or a higher one, or no longer.
+    Call(ChatId, Role, Seq, bool),
     /// A message belongs to a thread.
     Reply {
         /// Where.
@@ -214,6 +215,7 @@ pub fn decide(view: &mut dyn View, command: Command) -> Result<Decision> {
         Act::Send(new) => plan.send(new),
         Act::SendScheduled { scheduled, id } => plan.send_scheduled(scheduled, id),
         Act::Forward { chat, key, copies } => plan.forward(chat, key, copies),
+        Act::ForwardAgain { chat, key, count } => plan.forward_again(chat, &key, count),
         Act::Edit {
             chat,
             message,

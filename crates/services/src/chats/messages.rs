@@ -1,6 +1,6 @@
 //! Messages: what members do with them.
 
-use tertulia_kit::error::Result;
+use tertulia_kit::error::{Failure, Result};
 
 use super::*;
 use crate::ids::ScheduledId;
@@ -38,24 +38,47 @@ impl Chats {
     /// `OVERLOADED` (nothing was written), or the failure of the store (to be sent again with the same client
     /// message id).
     pub async fn send(&self, member: &Member, out: Outgoing) -> Result<Sent> {
+        let act = self.new_message(member, out)?;
+        sent(self.write(member.caller(), act).await)
+    }
+
+    /// Appends messages in the order given, each as [`send`](Chats::send) does: one that is refused does not keep
+    /// the next from being sent. Gives what each came to, in the same order.
+    pub async fn send_all(&self, messages: Vec<(Member, Outgoing)>) -> Vec<Result<Sent>> {
+        let mut commands = Vec::with_capacity(messages.len());
+        let mut refusals = Vec::with_capacity(messages.len());
+        for (member, out) in messages {
+            match self.new_message(&member, out) {
+                Ok(act) => {
+                    commands.push(self.command(member.caller(), act));
+                    refusals.push(None);
+                }
+                Err(refusal) => refusals.push(Some(refusal)),
+            }
+        }
+        let mut done = self.store.write_all(commands).await.into_iter();
+        let outcome = |refusal: Option<Failure>| match refusal {
+            Some(refusal) => Err(refusal),
+            None => sent(done.next().unwrap_or_else(|| Err(unexpected()))),
+        };
+        refusals.into_iter().map(outcome).collect()
+    }
+
+    fn new_message(&self, member: &Member, out: Outgoing) -> Result<Act> {
         check(&out)?;
-        let caller = member.caller();
-        let new = NewMessage {
+        Ok(Act::Send(NewMessage {
             chat: member.chat(),
             id: MessageId(self.ids.next()),
-            key: key(caller, out.client_message_id),
+            key: key(member.caller(), out.client_message_id),
             text: out.text,
             reply_to: out.reply_to,
             thread: out.thread,
             mentions: out.mentions,
-        };
-        match self.write(caller, Act::Send(new)).await? {
-            Done::Sent(sent) => Ok(sent),
-            _ => Err(unexpected()),
-        }
+        }))
     }
 
-    /// Copies messages of a chat that the caller can read into the chat, in the order of their seqs.
+    /// Copies messages of a chat that the caller can read into the chat, in the order of their seqs. A repeat
+    /// gives the first answer, also when what was copied can not be read any more.
     ///
     /// # Errors
     /// `INVALID_REQUEST`, `CHAT_NOT_FOUND` when the caller is not in the chat that they come from,
@@ -70,23 +93,35 @@ impl Chats {
         input::check_client_id("client_message_id", &client_message_id)?;
         let messages = input::messages(messages)?;
         let caller = member.caller();
+        let (chat, key) = (member.chat(), key(caller, client_message_id));
         let role = self.store.role(from, caller.user).await?;
-        role.ok_or_else(errors::chat_not_found)?;
-        let page = self.store.events_at(from, &messages).await?;
-        let shown = shown::events(&*self.store, caller.user, from, page.events).await?;
-        let copies: Vec<ForwardedCopy> = shown.iter().filter_map(|s| self.copy(s)).collect();
-        if copies.len() != messages.len() {
-            return Err(errors::message_not_found());
-        }
-        let act = Act::Forward {
-            chat: member.chat(),
-            key: key(caller, client_message_id),
-            copies,
+        let copies = match role {
+            Some(_) => self.copies(caller, from, &messages).await?,
+            None => Vec::new(),
+        };
+        let count = messages.len();
+        let act = match copies.len() == count {
+            true => Act::Forward { chat, key, copies },
+            false => Act::ForwardAgain { chat, key, count },
         };
         match self.write(caller, act).await? {
-            Done::Forwarded(all) => Ok(all),
+            Done::Forwarded(all) if !all.is_empty() => Ok(all),
+            Done::Forwarded(_) if role.is_none() => Err(errors::chat_not_found()),
+            Done::Forwarded(_) => Err(errors::message_not_found()),
             _ => Err(unexpected()),
         }
+    }
+
+    /// Copies of those among the messages that the caller can read.
+    async fn copies(
+        &self,
+        caller: &Caller,
+        from: ChatId,
+        messages: &[Seq],
+    ) -> Result<Vec<ForwardedCopy>> {
+        let page = self.store.events_at(from, messages).await?;
+        let shown = shown::events(&*self.store, caller.user, from, page.events).await?;
+        Ok(shown.iter().filter_map(|s| self.copy(s)).collect())
     }
 
     /// A copy that names who said it first; none of what is no message or not to be seen.
@@ -287,7 +322,8 @@ impl Chats {
         Ok(())
     }
 
-    /// Keeps a message to be sent later.
+    /// Keeps a message to be sent later. The same client message id from the same device gives the first answer
+    /// again, for seven days, also when the message was sent or called off since.
     ///
     /// # Errors
     /// `INVALID_REQUEST`, `BAD_TIME`, `TOO_MANY`, `CLIENT_MESSAGE_ID_REUSED`, or the failure of the store.
@@ -298,10 +334,6 @@ impl Chats {
         send_at_ms: i64,
     ) -> Result<Scheduled> {
         check(&out)?;
-        let now_ms = self.clock.now_ms();
-        if send_at_ms <= now_ms || send_at_ms > now_ms + input::AHEAD_S_MAX * 1_000 {
-            return Err(errors::bad_time());
-        }
         let caller = member.caller();
         let scheduled = Scheduled {
             id: ScheduledId(self.ids.next()),
@@ -347,6 +379,13 @@ impl Chats {
         event
             .filter(|event| event.message().is_some())
             .ok_or_else(errors::message_not_found)
+    }
+}
+
+fn sent(done: Result<Done>) -> Result<Sent> {
+    match done? {
+        Done::Sent(sent) => Ok(sent),
+        _ => Err(unexpected()),
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tertulia_kit::error::Result;
 
+use super::command::Limits;
 use super::cursor::Cursor;
 use super::decide;
 use super::model::{Chat, Epoch, Event, Position, Receipt, Seq, Standing, UserEvent};
@@ -16,8 +17,6 @@ use super::shown::{self, Shown};
 use crate::errors;
 use crate::ids::{ChatId, UserId};
 
-/// How many events are told one by one; when more were missed, only what moved is told.
-const DELTA_EVENTS_MAX: usize = 1_000;
 /// How many bytes of text are told one by one.
 const DELTA_TEXT_BYTES_MAX: usize = 2 << 20;
 /// How many members are read at once.
@@ -105,13 +104,14 @@ pub struct Beat {
     pub receipts: Vec<ChatReceipts>,
 }
 
-/// What a user missed since a cursor; receipts are told of chats of up to `small_max` members.
+/// What a user missed since a cursor.
 pub async fn missed(
     store: &dyn ChatStore,
     user: UserId,
     cursor: &[u8],
-    small_max: u32,
+    limits: Limits,
 ) -> Result<Missed> {
+    let small_max = limits.receipts_members_max;
     if cursor.is_empty() {
         return reset(store, user, ResetReason::First, small_max).await;
     }
@@ -123,7 +123,7 @@ pub async fn missed(
     }
     match store.moved_since(user, cursor.position).await? {
         Some(moved) if moved.own_head >= cursor.own_seq => {
-            moved_on(store, user, cursor, moved, small_max).await
+            moved_on(store, user, cursor, moved, limits).await
         }
         _ => reset(store, user, ResetReason::Epoch, small_max).await,
     }
@@ -152,11 +152,13 @@ async fn moved_on(
     user: UserId,
     from: Cursor,
     moved: Moved,
-    small_max: u32,
+    limits: Limits,
 ) -> Result<Missed> {
     let (heads, position) = (heads(&moved.chats), moved.position);
+    let small_max = limits.receipts_members_max;
     let receipts = all_receipts(store, &moved.receipts, small_max).await?;
-    let (own_head, answer) = match delta(store, user, from, &moved).await? {
+    let most = limits.delta_events_max as usize;
+    let (own_head, answer) = match delta(store, user, from, &moved, most).await? {
         Some((own_events, events)) => {
             let own_head = own_events.last().map_or(from.own_seq, |event| event.seq);
             (own_head, Answer::Delta { own_events, events })
@@ -179,15 +181,16 @@ async fn moved_on(
 
 type Delta = (Vec<Arc<UserEvent>>, Vec<Shown>);
 
-/// All events since a cursor; none when they are too many.
+/// All events since a cursor; none when they are more than `most`.
 async fn delta(
     store: &dyn ChatStore,
     user: UserId,
     from: Cursor,
     moved: &Moved,
+    most: usize,
 ) -> Result<Option<Delta>> {
     let own_missed = usize::try_from(moved.own_head - from.own_seq).unwrap_or(usize::MAX);
-    if own_missed > DELTA_EVENTS_MAX {
+    if own_missed > most {
         return Ok(None);
     }
     let own_events = match own_missed {
@@ -199,7 +202,7 @@ async fn delta(
                 .events
         }
     };
-    let room = DELTA_EVENTS_MAX - own_missed;
+    let room = most - own_missed;
     let events = store
         .events_since(&moved.chats, from.position, room)
         .await?;

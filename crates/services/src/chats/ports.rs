@@ -33,6 +33,16 @@ pub trait ChatStore: Send + Sync + 'static {
     /// disk. Commands about one chat that are called one after the other are committed in that order.
     async fn write(&self, command: Command) -> Result<Done>;
 
+    /// Writes commands in the order given, each by itself, and gives what each came to in the same order: the
+    /// same as one `write` after the other, for the price of one in a store that can take them together.
+    async fn write_all(&self, commands: Vec<Command>) -> Vec<Result<Done>> {
+        let mut done = Vec::with_capacity(commands.len());
+        for command in commands {
+            done.push(self.write(command).await);
+        }
+        done
+    }
+
     /// The chat, if there is one.
     async fn chat(&self, id: ChatId) -> Result<Option<Chat>>;
 

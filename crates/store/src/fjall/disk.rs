@@ -20,6 +20,7 @@ use ::fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice,
 };
 use tertulia_kit::error::{Failure, Result};
+use tertulia_kit::metrics::Counter;
 use tertulia_services::chats::Epoch;
 use tertulia_services::errors;
 use thiserror::Error;
@@ -45,6 +46,16 @@ pub struct Disk {
     pub user_heads: Keyspace,
     pub index: Keyspace,
     pub meta: Keyspace,
+    pub reads: Reads,
+}
+
+/// What was asked of the tables and not of the caches before them.
+#[derive(Debug, Default)]
+pub struct Reads {
+    /// How often: a row looked up, or a range of rows begun.
+    pub asked: Counter,
+    /// How many rows that gave.
+    pub rows: Counter,
 }
 
 const CHATS: &str = "chats";
@@ -85,6 +96,7 @@ impl Disk {
             user_heads: table("user_heads", 4)?,
             index: table("index", 8)?,
             meta,
+            reads: Reads::default(),
             db,
         };
         Ok((disk, epoch))
@@ -98,6 +110,13 @@ impl Disk {
     /// A batch whose commit returns when it is on disk.
     pub fn batch(&self, rows: usize) -> OwnedWriteBatch {
         batch(&self.db, rows)
+    }
+
+    /// Whether the engine takes writes. After one that failed it takes none until it is opened anew: what a
+    /// failed sync has left on the disk can not be known.
+    pub fn takes_writes(&self) -> bool {
+        // Says so, and writes nothing, as every commit is synced.
+        self.db.persist(PersistMode::Buffer).is_ok()
     }
 
     /// The position of the last commit.
@@ -115,6 +134,7 @@ pub fn read_position(bytes: Option<Slice>) -> Result<u64> {
 }
 
 fn database(folder: &Path, cache_bytes: u64) -> Result<Database> {
+    journal::write_end_again(folder).map_err(errors::store_unavailable)?;
     let open = || {
         Database::builder(folder)
             .cache_size(cache_bytes)

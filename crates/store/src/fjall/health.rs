@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use parking_lot::Mutex;
 use tertulia_kit::clock::SharedClock;
 use tertulia_kit::error::Result;
 use tertulia_services::errors;
+use tokio::sync::watch;
 
 /// After how long a commit counts as stuck.
 const COMMIT_STUCK_MS: i64 = 10_000;
@@ -17,7 +19,10 @@ const IDLE: i64 = i64::MAX;
 pub struct Health(Arc<State>);
 
 struct State {
-    failed: AtomicBool,
+    /// Why the last commit failed, when it did. Guards a line of text.
+    failed: Mutex<Option<String>>,
+    /// The engine takes no more writes.
+    closed: watch::Sender<bool>,
     gone: AtomicBool,
     began_at_ms: AtomicI64,
 }
@@ -25,7 +30,8 @@ struct State {
 impl Default for Health {
     fn default() -> Self {
         Health(Arc::new(State {
-            failed: AtomicBool::new(false),
+            failed: Mutex::default(),
+            closed: watch::Sender::new(false),
             gone: AtomicBool::new(false),
             began_at_ms: AtomicI64::new(IDLE),
         }))
@@ -41,12 +47,32 @@ impl Health {
         self.0.began_at_ms.store(IDLE, Ordering::Relaxed);
     }
 
-    pub fn commit_failed(&self) {
-        self.0.failed.store(true, Ordering::Relaxed);
+    pub fn commit_failed(&self, why: String) {
+        *self.0.failed.lock() = Some(why);
     }
 
     pub fn commit_succeeded(&self) {
-        self.0.failed.store(false, Ordering::Relaxed);
+        let mut failed = self.0.failed.lock();
+        if failed.is_some() {
+            *failed = None;
+        }
+    }
+
+    /// The engine takes no more writes, for the reason that was said last.
+    pub fn close(&self) {
+        self.0.closed.send_replace(true);
+    }
+
+    /// Whether the engine takes no more writes.
+    pub fn is_closed(&self) -> bool {
+        *self.0.closed.borrow()
+    }
+
+    /// Waits until the engine takes no more writes, maybe for ever.
+    pub async fn closed(&self) {
+        let mut closed = self.0.closed.subscribe();
+        // The sender is as old as we are.
+        _ = closed.wait_for(|closed| *closed).await;
     }
 
     /// Notes when `run` ends, be it by a panic.
@@ -69,8 +95,10 @@ impl Health {
         if state.gone.load(Ordering::Relaxed) {
             return Err(errors::store_unavailable("the writer has gone"));
         }
-        if state.failed.load(Ordering::Relaxed) {
-            return Err(errors::store_unavailable("the last commit failed"));
+        if let Some(why) = &*state.failed.lock() {
+            return Err(errors::store_unavailable(format!(
+                "the last write failed: {why}"
+            )));
         }
         let began_at_ms = state.began_at_ms.load(Ordering::Relaxed);
         if clock.now_ms().saturating_sub(began_at_ms) > COMMIT_STUCK_MS {

@@ -32,32 +32,31 @@ const CHAT_OF: u8 = 2;
 const BAN: u8 = 3;
 /// chat, message, emoji, user.
 const REACTION: u8 = 4;
-/// user, chat, message, emoji: the same from the other side.
-const REACTED: u8 = 5;
+/// user, chat, message, emoji: the same from the other side. Without an emoji: the user has hidden the message.
+/// A page of a log needs both, and finds them by one walk.
+const MINE: u8 = 5;
 /// chat, the message's latest change, message.
 const CHANGE: u8 = 6;
 /// chat, message.
 const DELETED: u8 = 7;
 /// user, chat, message.
 const MENTION: u8 = 8;
-/// chat, message: the lowest role that is called.
+/// chat, the lowest role that is called, message.
 const CALL: u8 = 9;
 /// chat, thread, message.
 const REPLY: u8 = 10;
 /// time, chat, message.
 const EXPIRY: u8 = 11;
-/// user, chat, message.
-const HIDDEN: u8 = 12;
 /// code: the invite.
-const INVITE: u8 = 13;
+const INVITE: u8 = 12;
 /// chat, code.
-const INVITE_OF: u8 = 14;
+const INVITE_OF: u8 = 13;
 /// id: the scheduled message.
-const SCHEDULED: u8 = 15;
+const SCHEDULED: u8 = 14;
 /// user, id.
-const SCHEDULED_OF: u8 = 16;
+const SCHEDULED_OF: u8 = 15;
 /// time, id.
-const SCHEDULED_AT: u8 = 17;
+const SCHEDULED_AT: u8 = 16;
 
 /// What is done with a row that was met: its key and its value.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>> + 'a;

@@ -5,10 +5,10 @@
 //! Without that a reader could see half of a commit, because the engine makes a batch visible row by row to
 //! whoever does not ask for a moment.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeBounds};
 use std::sync::Arc;
 
-use ::fjall::{Keyspace, Readable as _, Slice, Snapshot};
+use ::fjall::{Guard, Keyspace, Readable as _, Slice, Snapshot};
 use tertulia_kit::error::Result;
 use tertulia_services::chats::{Chat, Event, Membership, Seq, UserEvent};
 use tertulia_services::ids::{ChatId, UserId};
@@ -54,11 +54,7 @@ impl<'a> Reader<'a> {
 
     /// The position of the last commit.
     pub fn position(&self) -> Result<u64> {
-        let bytes = self
-            .at
-            .get(&self.disk.meta, META_POSITION)
-            .map_err(unavailable)?;
-        read_position(bytes)
+        read_position(self.get(&self.disk.meta, META_POSITION.as_bytes())?)
     }
 
     /// How far a chat has got.
@@ -139,7 +135,7 @@ impl<'a> Reader<'a> {
         let first = all.len();
         let range = codec::two_key(chat.0, 1)..=codec::two_key(chat.0, head);
         let mut expected = head;
-        for row in self.at.range(&self.disk.events, range).rev() {
+        for row in self.range(&self.disk.events, range).rev() {
             let (key, bytes) = row.into_inner().map_err(unavailable)?;
             if codec::read_event_position(&bytes).map_err(corrupt)? <= since {
                 break;
@@ -162,10 +158,7 @@ impl<'a> Reader<'a> {
     /// What a chat is to somebody.
     pub fn membership(&self, chat: ChatId, user: UserId) -> Result<Option<Membership>> {
         let key = codec::two_key(chat.0, user.0);
-        let bytes = self
-            .at
-            .get(&self.disk.memberships, key)
-            .map_err(unavailable)?;
+        let bytes = self.get(&self.disk.memberships, &key)?;
         bytes
             .map(|bytes| codec::read_membership(&bytes).map_err(corrupt))
             .transpose()
@@ -203,28 +196,43 @@ impl<'a> Reader<'a> {
     /// The seq of the newest event of a user's own log.
     pub fn user_head(&self, user: UserId) -> Result<Seq> {
         let key = codec::id_key(user.0);
-        let bytes = self
-            .at
-            .get(&self.disk.user_heads, key)
-            .map_err(unavailable)?;
+        let bytes = self.get(&self.disk.user_heads, &key)?;
         bytes.map_or(Ok(0), |bytes| codec::read_head(&bytes).map_err(corrupt))
+    }
+
+    fn get(&self, table: &Keyspace, key: &[u8]) -> Result<Option<Slice>> {
+        let found = self.at.get(table, key).map_err(unavailable)?;
+        self.disk.reads.asked.add(1);
+        self.disk.reads.rows.add(u64::from(found.is_some()));
+        Ok(found)
+    }
+
+    fn range<K: AsRef<[u8]>>(
+        &self,
+        table: &Keyspace,
+        range: impl RangeBounds<K>,
+    ) -> impl DoubleEndedIterator<Item = Guard> {
+        let reads = &self.disk.reads;
+        reads.asked.add(1);
+        let rows = self.at.range(table, range);
+        rows.inspect(|_| reads.rows.add(1))
     }
 
     fn chat_bytes(&self, id: ChatId) -> Result<Option<Slice>> {
         let key = codec::id_key(id.0);
-        self.at.get(&self.disk.chats, key).map_err(unavailable)
+        self.get(&self.disk.chats, &key)
     }
 
     fn event_bytes(&self, chat: ChatId, seq: Seq) -> Result<Option<Slice>> {
         let key = codec::two_key(chat.0, seq);
-        self.at.get(&self.disk.events, key).map_err(unavailable)
+        self.get(&self.disk.events, &key)
     }
 
-    fn member_rows(&self, chat: ChatId, after: UserId) -> ::fjall::Iter {
+    fn member_rows(&self, chat: ChatId, after: UserId) -> impl Iterator<Item = Guard> {
         use std::ops::Bound::{Excluded, Included};
         let after = Excluded(codec::two_key(chat.0, after.0));
         let last = Included(codec::two_key(chat.0, i64::MAX));
-        self.at.range(&self.disk.memberships, (after, last))
+        self.range(&self.disk.memberships, (after, last))
     }
 
     /// Rows of a log from one seq to another. A row that is not there is a fault, never a shorter answer.
@@ -242,7 +250,7 @@ impl<'a> Reader<'a> {
         let mut events = Vec::with_capacity(usize::try_from(to - from + 1).unwrap_or(0));
         let mut expected = from;
         let range = codec::two_key(id, from)..=codec::two_key(id, to);
-        for row in self.at.range(table, range) {
+        for row in self.range(table, range) {
             let (key, bytes) = row.into_inner().map_err(unavailable)?;
             let (_, seq) = codec::read_two_key(&key).map_err(corrupt)?;
             if seq != expected {
@@ -260,11 +268,11 @@ impl<'a> Reader<'a> {
 
 impl Look for Reader<'_> {
     fn find(&self, key: &[u8]) -> Result<Option<Slice>> {
-        self.at.get(&self.disk.index, key).map_err(unavailable)
+        self.get(&self.disk.index, key)
     }
 
     fn walk(&self, span: &Span, visit: &mut Visit<'_>) -> Result<()> {
-        for row in self.at.range(&self.disk.index, span.range()) {
+        for row in self.range(&self.disk.index, span.range()) {
             let (key, value) = row.into_inner().map_err(unavailable)?;
             if let ControlFlow::Break(()) = visit(&key, &value)? {
                 break;

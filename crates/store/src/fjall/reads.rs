@@ -22,7 +22,7 @@ use super::disk::corrupt;
 use super::reader::{Reader, Row};
 use super::shared::Shared;
 use super::view::Seen;
-use super::{ChatLog, INLINE_ROWS_MAX, Sabotage, index};
+use super::{ChatLog, INLINE_ROWS_MAX, Sabotage, gone, index};
 
 /// How many rows a standing takes.
 const STANDING_ROWS: usize = 4;
@@ -67,7 +67,12 @@ impl ChatStore for ChatLog {
         {
             return Ok(Done::Chat(Box::new(standing)));
         }
-        self.submit(command).await
+        let mut done = self.submit(vec![command]).await;
+        done.pop().unwrap_or_else(|| Err(gone()))
+    }
+
+    async fn write_all(&self, commands: Vec<Command>) -> Vec<Result<Done>> {
+        self.submit(commands).await
     }
 
     async fn chat(&self, id: ChatId) -> Result<Option<Chat>> {
@@ -151,7 +156,11 @@ impl ChatStore for ChatLog {
     ) -> Result<Changes> {
         // How many changes there are outside of the part is not known.
         self.read(usize::MAX, move |shared| {
-            changes(&shared.disk.reader(), chat, &part, after, limit)
+            let mut found = changes(&shared.disk.reader(), chat, &part, after, limit)?;
+            if shared.sabotage == Some(Sabotage::ForgetChanges) {
+                found.events.clear();
+            }
+            Ok(found)
         })
         .await
     }

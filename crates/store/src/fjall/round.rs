@@ -237,7 +237,9 @@ impl Round {
             Write::Mention(user, chat, message, on) => {
                 index::put_mention(index, user, chat, message, on);
             }
-            Write::Call(chat, message, role) => index::put_call(index, chat, message, role),
+            Write::Call(chat, role, message, on) => {
+                index::put_call(index, chat, role, message, on);
+            }
             Write::Reply {
                 chat,
                 thread,

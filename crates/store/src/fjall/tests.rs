@@ -446,12 +446,12 @@ async fn the_members_of_a_group_are_one_list_until_they_are_others() {
 async fn what_is_due_earlier_is_found_after_looking_later() {
     let bench = Bench::new(Options::default()).await;
     let chat = bench.chat(2).await;
-    let schedule = async |n: i64, send_at_ms| {
+    let schedule = async |n: i64, after_ms| {
         let scheduled = Scheduled {
             id: ScheduledId(n),
             user: UserId(1),
             chat,
-            send_at_ms,
+            send_at_ms: BEGIN_MS + after_ms,
             key: key(n),
             text: "later".into(),
             reply_to: None,
@@ -461,10 +461,17 @@ async fn what_is_due_earlier_is_found_after_looking_later() {
         let schedule = command(0, Act::Schedule(scheduled));
         bench.log.write(schedule).await.unwrap();
     };
-    let due = async |now_ms| bench.log.due(now_ms, 10).await.unwrap().scheduled;
+    let due = async |after_ms| {
+        bench
+            .log
+            .due(BEGIN_MS + after_ms, 10)
+            .await
+            .unwrap()
+            .scheduled
+    };
     schedule(1, 100).await;
     assert_eq!(due(50).await, []);
-    assert_eq!(bench.log.shared.sends.look().from_ms, 50);
+    assert_eq!(bench.log.shared.sends.look().from_ms, BEGIN_MS + 50);
     schedule(2, 20).await;
     assert_eq!(due(50).await, [ScheduledId(2)]);
     let scheduled = ScheduledId(2);
@@ -475,7 +482,7 @@ async fn what_is_due_earlier_is_found_after_looking_later() {
     assert_eq!(due(200).await, [ScheduledId(1)]);
     // What is left is where the next look begins.
     assert_eq!(due(300).await, [ScheduledId(1)]);
-    assert_eq!(bench.log.shared.sends.look().from_ms, 100);
-    assert_eq!(bench.log.shared.ends.look().from_ms, 300);
+    assert_eq!(bench.log.shared.sends.look().from_ms, BEGIN_MS + 100);
+    assert_eq!(bench.log.shared.ends.look().from_ms, BEGIN_MS + 300);
     assert_eq!(due(7).await, []);
 }

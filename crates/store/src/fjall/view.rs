@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use tertulia_kit::error::Result;
-use tertulia_services::chats::decide::{Call, ReactionKey, Used, View};
-use tertulia_services::chats::{Chat, Event, Invite, Membership, Pair, Scheduled, SendKey, Seq};
+use tertulia_services::chats::decide::{ReactionKey, Used, View};
+use tertulia_services::chats::{
+    Chat, Event, Invite, Membership, Pair, Role, Scheduled, SendKey, Seq,
+};
 use tertulia_services::ids::{ChatId, ScheduledId, UserId};
 
 use super::codec;
@@ -184,7 +186,13 @@ impl<R: Rows> View for Seen<R> {
         index::mentions_after(&self.0.index(), user, chat, after, max)
     }
 
-    fn calls_after(&mut self, chat: ChatId, after: Seq, max: usize) -> Result<Vec<Call>> {
-        index::calls_after(&self.0.index(), chat, after, max)
+    fn calls_after(
+        &mut self,
+        chat: ChatId,
+        role: Role,
+        after: Seq,
+        max: usize,
+    ) -> Result<Vec<Seq>> {
+        index::calls_after(&self.0.index(), chat, role, after, max)
     }
 }

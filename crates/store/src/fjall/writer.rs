@@ -27,16 +27,20 @@ use super::{CrashPoint, Options, Sabotage, Shared};
 /// How long the last answers have to leave the process before an asked-for crash after them.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
 
-/// Something to be done, and who waits for it.
+/// What is to be done one after the other, and who waits for it.
 pub struct Request {
-    pub command: Command,
-    pub answer: oneshot::Sender<Result<Done>>,
+    pub commands: Vec<Command>,
+    pub answer: oneshot::Sender<Vec<Result<Done>>>,
 }
 
 impl Request {
     /// About what it takes in the queue.
     pub fn bytes(&self) -> usize {
-        let texts = match &self.command.act {
+        self.commands.iter().map(Self::bytes_of).sum()
+    }
+
+    fn bytes_of(command: &Command) -> usize {
+        let texts = match &command.act {
             Act::Send(new) => new.text.len(),
             Act::Forward { copies, .. } => copies.iter().map(|copy| 64 + copy.text.len()).sum(),
             Act::Edit { text, .. } => text.len(),
@@ -53,22 +57,30 @@ impl Request {
         };
         512 + texts
     }
+
+    fn fail(self, why: &Failure) {
+        let failed = self.commands.iter().map(|_| Err(again(why)));
+        _ = self.answer.send(failed.collect());
+    }
 }
 
 /// What somebody gets after the commit.
 struct Outcome {
-    done: Done,
-    answer: oneshot::Sender<Result<Done>>,
+    done: Vec<Result<Done>>,
+    answer: oneshot::Sender<Vec<Result<Done>>>,
 }
 
 impl Outcome {
     // Whoever has stopped waiting learns it by asking again.
     fn tell(self) {
-        _ = self.answer.send(Ok(self.done));
+        _ = self.answer.send(self.done);
     }
 
-    fn fail(self, failure: Failure) {
-        _ = self.answer.send(Err(failure));
+    fn fail(mut self, why: &Failure) {
+        for done in self.done.iter_mut().filter(|done| done.is_ok()) {
+            *done = Err(again(why));
+        }
+        self.tell();
     }
 }
 
@@ -119,15 +131,14 @@ impl Writer {
     }
 
     fn take_waiting(&self, first: Request, requests: &mut Vec<Request>) {
-        let mut bytes = first.bytes();
+        let (mut bytes, mut commands) = (first.bytes(), first.commands.len());
         requests.push(first);
-        while requests.len() < self.options.commit_batch_max
-            && bytes < self.options.commit_bytes_max
-        {
+        while commands < self.options.commit_batch_max && bytes < self.options.commit_bytes_max {
             let Ok(next) = self.queue.try_recv() else {
                 break;
             };
             bytes += next.bytes();
+            commands += next.commands.len();
             requests.push(next);
         }
         self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -139,9 +150,8 @@ impl Writer {
             Ok(keys) => keys,
             Err(why) => {
                 self.shared.health.end();
-                for request in requests.drain(..) {
-                    _ = request.answer.send(Err(again(&why)));
-                }
+                let told = self.told(&why);
+                requests.drain(..).for_each(|request| request.fail(&told));
                 return;
             }
         };
@@ -155,6 +165,9 @@ impl Writer {
 
     /// What a round needs before it can begin.
     fn prepare(&mut self) -> Result<Keyspace> {
+        if self.shared.health.is_closed() {
+            return Err(errors::store_closed());
+        }
         if self.unsure {
             let position = self.shared.disk.position()?;
             self.shared.forget(position);
@@ -164,11 +177,11 @@ impl Writer {
         self.shared.send_keys.current(self.shared.clock.now_ms())
     }
 
-    /// Decides the commands one after the other. Who is refused is told at once, and the round is as if they
-    /// had not asked.
+    /// Decides the commands one after the other. After one that is refused the round is as if it had not been
+    /// asked for.
     ///
     /// # Errors
-    /// When a decision could not be taken in; all commands are then in `outcomes` or answered.
+    /// When a decision could not be taken in; all commands are in `outcomes` then, too.
     fn decide(
         &self,
         round: &mut Round,
@@ -179,18 +192,18 @@ impl Writer {
         // No other writes, so that what was committed stays the same for the whole round.
         let reader = shared.disk.reader();
         let mut broken = None;
-        for Request { command, answer } in requests.drain(..) {
-            if let Some(why) = &broken {
-                _ = answer.send(Err(again(why)));
-                continue;
+        for Request { commands, answer } in requests.drain(..) {
+            let mut done = Vec::with_capacity(commands.len());
+            for command in commands {
+                done.push(match &broken {
+                    Some(why) => Err(again(why)),
+                    None => decide_one(shared, &reader, round, command).map(|(one, taken)| {
+                        broken = taken.err();
+                        one
+                    }),
+                });
             }
-            match decide_one(shared, &reader, round, command) {
-                Ok((done, taken)) => {
-                    outcomes.push(Outcome { done, answer });
-                    broken = taken.err();
-                }
-                Err(refusal) => _ = answer.send(Err(refusal)),
-            }
+            outcomes.push(Outcome { done, answer });
         }
         broken.map_or(Ok(()), Err)
     }
@@ -228,14 +241,29 @@ impl Writer {
 
     /// Nothing of the round will be there, and what is on disk has to be read.
     fn fail(&mut self, outcomes: Vec<Outcome>, failure: &Failure) {
-        let cause = failure.cause_chain();
-        tracing::error!(cause, "the logs could not be written");
+        let cause = failure.cause_chain().unwrap_or_default();
         self.unsure = true;
-        self.shared.health.commit_failed();
+        self.shared.health.commit_failed(cause.clone());
+        if self.shared.disk.takes_writes() {
+            tracing::error!(cause, "the logs could not be written");
+        } else {
+            tracing::error!(
+                cause,
+                "the logs could not be written and take no more writes until the node begins anew; reading goes on"
+            );
+            self.shared.health.close();
+        }
         self.shared.health.end();
-        outcomes
-            .into_iter()
-            .for_each(|outcome| outcome.fail(again(failure)));
+        let told = self.told(failure);
+        outcomes.into_iter().for_each(|outcome| outcome.fail(&told));
+    }
+
+    /// What somebody is told who waits for a failed commit.
+    fn told(&self, failure: &Failure) -> Failure {
+        match self.shared.health.is_closed() {
+            true => errors::store_closed(),
+            false => again(failure),
+        }
     }
 
     fn commit(&mut self, round: &Round, keys: &Keyspace) -> Result<()> {
@@ -273,10 +301,12 @@ fn decide_one(
     Ok((decision.done, taken))
 }
 
-/// The same failure for one more; a failure has one owner.
+/// The same failure for one more; a failure has one owner. One without a cause is that of a store that is closed.
 fn again(failure: &Failure) -> Failure {
-    let cause = failure.cause_chain().unwrap_or_else(|| failure.to_string());
-    errors::store_unavailable(cause)
+    match failure.cause_chain() {
+        Some(cause) => errors::store_unavailable(cause),
+        None => errors::store_closed(),
+    }
 }
 
 fn crash_if(asked: bool) {

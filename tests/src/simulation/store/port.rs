@@ -7,8 +7,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tertulia_kit::error::Result;
 use tertulia_services::chats::{
-    Act, Audience, Changes, Chat, ChatKind, ChatStore, Command, Done, Due, Epoch, Event, Invite,
-    Membership, Mine, Moved, Page, Position, Role, Scheduled, Sent, Seq, Standing, UserEvent,
+    Act, Audience, Changes, Chat, ChatKind, ChatStore, Command, Done, Due, Epoch, Event, EventBody,
+    Invite, Membership, Mine, Moved, Page, Position, Role, Scheduled, Sent, Seq, Standing,
+    UserEvent,
 };
 use tertulia_services::ids::{ChatId, UserId};
 
@@ -120,12 +121,8 @@ impl ChatStore for Store {
         let logs = self.read().await?;
         let limit = limit.min(self.world.plan.delta_events_max);
         let mut events = logs.events_since(chats, since, limit).await?;
-        if let (Some(events), Some(Sabotage::DropsAMissedEvent)) =
-            (&mut events, self.world.plan.sabotage)
-            && events.len() > 1
-            && self.world.hits(300)
-        {
-            events.remove(self.world.pick(events.len()));
+        if let Some(events) = &mut events {
+            self.sabotage(events);
         }
         Ok(events)
     }
@@ -174,5 +171,24 @@ impl ChatStore for Store {
 
     async fn due(&self, now_ms: i64, limit: usize) -> Result<Due> {
         self.read().await?.due(now_ms, limit).await
+    }
+}
+
+impl Store {
+    /// What becomes of events that were missed.
+    fn sabotage(&self, missed: &mut Vec<Arc<Event>>) {
+        match self.world.plan.sabotage {
+            Some(Sabotage::DropsAMissedEvent) if missed.len() > 1 && self.world.hits(300) => {
+                missed.remove(self.world.pick(missed.len()));
+            }
+            Some(Sabotage::ForgetsReactions) => {
+                for event in missed {
+                    if let EventBody::Message(message) = &mut Arc::make_mut(event).body {
+                        message.reactions.clear();
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 }

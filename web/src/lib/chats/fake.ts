@@ -11,6 +11,8 @@ import { UsersService } from '../../gen/tertulia/users/v1/users_pb';
 import type { Carrier } from '../api/call';
 import { CallFailed, Reason } from '../api/failure';
 import type { News } from '../live/connection';
+import { digest } from './digest';
+import { toEvent } from './model';
 
 type WireEvent = MessageInitShape<typeof EventSchema>;
 type Body = Exclude<WireEvent['body'], undefined>;
@@ -379,7 +381,7 @@ export class FakeServer {
         const planned = this.failures.findIndex((f) => f.method === name);
         const plan = planned >= 0 ? this.failures.splice(planned, 1)[0] : undefined;
         if (plan && !plan.after) throw plan.failure;
-        const answer = this.#answer(name, request, user, deviceId);
+        const answer = await this.#answer(name, request, user, deviceId);
         if (plan) throw plan.failure;
         return answer;
       },
@@ -450,12 +452,12 @@ export class FakeServer {
     }
   }
 
-  #answer(name: string, bytes: Uint8Array, me: bigint, deviceId: string): Uint8Array {
+  async #answer(name: string, bytes: Uint8Array, me: bigint, deviceId: string): Promise<Uint8Array> {
     const all = [ChatsService, MessagesService, MembersService, UsersService].flatMap((service) => service.methods);
     const method = all.find((m) => m.name === name);
     const act = method && this.#acts(me, deviceId)[method.localName];
     if (!method || !act) throw new CallFailed('unimplemented', name, Reason.UNKNOWN_METHOD);
-    return toBinary(method.output, create(method.output, act(fromBinary(method.input, bytes) as never) as never));
+    return toBinary(method.output, create(method.output, (await act(fromBinary(method.input, bytes) as never)) as never));
   }
 
   /** What each method does, by its name in the generated code. */
@@ -488,10 +490,23 @@ export class FakeServer {
         const moved = chat.log
           .filter((e) => e.said && e.seq >= Number(fromSeq) && e.seq <= Number(toSeq) && e.said.changedSeq > Number(afterSeq))
           .sort((a, b) => (a.said?.changedSeq ?? 0) - (b.said?.changedSeq ?? 0));
-        const some = moved.slice(0, limit || 100);
+        // Messages that one event has changed are told together.
+        const end = moved[(limit || 100) - 1]?.said?.changedSeq;
+        const some = moved.filter((e, i) => i < (limit || 100) || e.said?.changedSeq === end);
         const more = some.length < moved.length;
         const through = more ? (some.at(-1)?.said?.changedSeq ?? 0) : chat.head;
         return { events: page(chat, some).events, throughSeq: BigInt(through), more };
+      },
+      getDigests: async ({ chatId, fromSeq, toSeq, block }: In<C['getDigests']>) => {
+        const chat = mine(chatId);
+        const [head, to] = [chat.head, Math.min(chat.head, Number(toSeq))];
+        const digests = [];
+        for (let first = Number(fromSeq); first <= to; first += block || 500) {
+          const last = Math.min(to, first + (block || 500) - 1);
+          const events = chat.log.slice(first - 1, last).map(({ seq }) => toEvent(create(EventSchema, this.shown(chatId, seq, me))));
+          digests.push({ fromSeq: BigInt(first), toSeq: BigInt(last), digest: await digest(events) });
+        }
+        return { digests, head: BigInt(head) };
       },
       getChat: ({ chatId }: In<C['getChat']>) => ({ chat: this.told(mine(chatId).id, me) }),
       listChats: () => ({ chats: [...this.chats.values()].filter((c) => c.seats.has(me)).map((c) => this.told(c.id, me)) }),

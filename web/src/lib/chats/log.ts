@@ -5,7 +5,7 @@ import type { ChatId, UserId } from '../api/ids';
 import { fold, targetsOf } from './fold';
 import { Role, type Details, type Event, type ReadBase, type Settings, type ToldChat } from './model';
 import { around, joined, place, size, type Part } from './parts';
-import { counted, newer, rebased, type Shelf } from './unread';
+import { counted, newer, rebased, weighsAlike, type Shelf } from './unread';
 
 /** A chat as it is stored here. */
 export interface Chat extends Details {
@@ -55,6 +55,13 @@ export type PageRequest =
   | { kind: 'after'; seq: number; limit: number }
   | { kind: 'before'; seq: number; limit: number };
 
+/** Changed messages, the one that changed first coming first, up to those that changed at `through`. */
+export interface ChangesPage {
+  events: readonly Event[];
+  through: number;
+  more: boolean;
+}
+
 /** A hole up to this many events is filled; past it the tip jumps. */
 export const FILL_EVENTS_MAX = 1000;
 /** Events that are kept beyond a hole; what is more is read with the hole. */
@@ -99,14 +106,16 @@ export function page(chat: Chat, request: PageRequest, events: readonly Event[],
   const first = events[0];
   const last = events.at(-1);
   let next: Chat = { ...chat, head: Math.max(chat.head, head) };
-  if (!first || !last) {
-    // Nothing there: what was promised beyond the tip belongs to no log that can be read.
-    return request.kind === 'after' && request.seq >= chat.tip ? { ...next, head: chat.tip } : next;
-  }
+  if (!first || !last) return next;
   const from = request.kind === 'after' ? request.seq + 1 : first.seq;
   const to = Math.min(chat.tip, request.kind === 'after' ? last.seq : Math.max(last.seq, request.seq - 1));
   if (from <= to) {
-    for (const event of events) if (event.seq <= to) keepNewest(event, chat, shelf);
+    for (const event of events) {
+      if (event.seq > to) continue;
+      // What was counted is told otherwise now: what the counts are at the tip is not known here.
+      if (!weighsAlike(event, shelf.get(event.seq), chat, me)) next.readStale = true;
+      keepNewest(event, chat, shelf);
+    }
     next.parts = place(next.parts, { from, to, trueAt: head }, next.tip);
   }
   // What begins at the tip, or before it, goes beyond it without a hole.
@@ -118,28 +127,57 @@ export function page(chat: Chat, request: PageRequest, events: readonly Event[],
   return behind(next, shelf, me);
 }
 
-/** Messages of a held part as they are now: every change between `after` and `through` is in the answer. */
-export function changes(chat: Chat, asked: Part, events: readonly Event[], through: number, shelf: Shelf): Chat {
-  for (const event of events) if (around(chat.parts, event.seq)) keepNewest(event, chat, shelf);
+/**
+ * Messages of a held part as they are now, to be asked for page by page: only the last page says up to where the
+ * part is true, because a message that changed early and again late is not among the early ones.
+ */
+export function changes(chat: Chat, asked: Part, { events, through, more }: ChangesPage, shelf: Shelf, me: UserId): Chat {
+  let next = chat;
+  for (const event of events) {
+    if (!around(chat.parts, event.seq)) continue;
+    if (!weighsAlike(event, shelf.get(event.seq), chat, me)) next = { ...chat, readStale: true };
+    keepNewest(event, chat, shelf);
+  }
+  if (more) return { ...next, head: Math.max(chat.head, through) };
   // Nobody else may have cut or renewed the part meanwhile; what is left of it is true now.
   const parts = chat.parts.map((part) => {
     const inside = asked.from <= part.from && part.to <= asked.to;
     return inside && part.trueAt >= asked.trueAt && part.trueAt < through ? { ...part, trueAt: through } : part;
   });
-  return { ...chat, head: Math.max(chat.head, through), parts: joined(parts, chat.tip) };
+  return { ...next, head: Math.max(chat.head, through), parts: joined(parts, chat.tip) };
+}
+
+/**
+ * A part that is true at the tip, as it was read anew; true at `head`. Undefined when it is not true at the tip
+ * any more, or more has happened since than the answer holds.
+ */
+export function healed(chat: Chat, { from, to }: { from: number; to: number }, events: readonly Event[], head: number, shelf: Shelf): Chat | undefined {
+  const part = around(chat.parts, from);
+  if (!part || part.to < to || part.trueAt < chat.tip || head < chat.tip) return undefined;
+  for (const event of events) {
+    // Nobody unhides: an answer that does not know it is older than the mark.
+    shelf.put(shelf.get(event.seq)?.message?.hidden ? hidden(event) : unseen(event, chat));
+  }
+  const last = chat.last && around([{ ...part, from, to }], chat.last.seq) ? shelf.get(chat.last.seq) : chat.last;
+  return { ...chat, head: Math.max(chat.head, head), readStale: true, ...(last && { last }) };
 }
 
 /** A chat as the server tells it now. */
 export function told(chat: Chat | undefined, news: ToldChat, shelf: Shelf, me: UserId): Chat {
   if (!chat || chat.left) return fresh(news);
-  if (chat.unknown) return behind({ ...fresh(news), aside: chat.aside, head: Math.max(chat.head, news.head) }, shelf, me);
+  if (chat.unknown) {
+    const { aside, toHide } = chat;
+    return behind({ ...fresh(news), aside, toHide, head: Math.max(chat.head, news.head) }, shelf, me);
+  }
   let next: Chat = { ...chat, head: Math.max(chat.head, news.head) };
   if (news.head >= Math.max(chat.tip, chat.detailsAt)) {
     const { id: _i, head, last: _l, draft: _d, settings: _s, read: _r, ...details } = news;
     next = { ...next, ...details, detailsAt: head };
   }
   next = withLast(next, news.last);
-  return newer(news.read, chat.read) ? rebased(next, news.read, shelf, me) : { ...next, readStale: false };
+  if (newer(news.read, chat.read)) return rebased(next, news.read, shelf, me);
+  // An answer that is older than what is held says nothing. A newer one that has read less waits for MarkRead.
+  return news.head < chat.tip ? next : { ...next, readStale: false };
 }
 
 /** How far the log is known to go. */
@@ -215,7 +253,8 @@ function takeIn(chat: Chat, event: Event, shelf: Shelf, me: UserId): Chat {
     ...next,
     tip,
     parts: live
-      ? parts.map((part) => (part.to === chat.tip && part.from === live.from ? { ...part, to: tip } : part))
+      ? // What happened after the tip may be missing in the event, though the rest of the part has it.
+        parts.map((part) => (part.to === chat.tip && part.from === live.from ? { ...part, to: tip, trueAt: tip } : part))
       : joined([...parts, { from: chat.tip + 1, to: tip, trueAt: tip }], tip),
     ...(last && { last, activeAtMs: event.message ? Math.max(next.activeAtMs, event.atMs) : next.activeAtMs }),
   };

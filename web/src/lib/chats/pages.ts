@@ -41,10 +41,10 @@ export async function refreshPart(store: ChatStore, carrier: Carrier, id: ChatId
       afterSeq: BigInt(after),
       limit: CHANGES_AT_ONCE,
     });
-    const through = Number(answer.throughSeq);
-    await store.putChanges(id, { ...part, trueAt: after }, answer.events.map(toEvent), through);
-    if (!answer.more || through <= after) return;
-    after = through;
+    const page = { events: answer.events.map(toEvent), through: Number(answer.throughSeq), more: answer.more };
+    await store.putChanges(id, part, page);
+    if (!page.more || page.through <= after) return;
+    after = page.through;
   }
 }
 

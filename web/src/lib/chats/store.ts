@@ -6,9 +6,9 @@ import { randomId, type ChatId, type UserId } from '../api/ids';
 import { Changes } from '../tabs/changes';
 import { Database, type HeldDraft } from './database';
 import { Desk, unknownChat } from './desk';
-import { changes, hasHole, hide, jump, needed, noteHead, shouldJump, type Chat, type Live, type PageRequest } from './log';
+import { changes, hasHole, healed, hide, jump, needed, noteHead, shouldJump, type ChangesPage, type Chat, type Live, type PageRequest } from './log';
 import type { Event, Mentions, OwnAct, ReadBase, Receipt, Scheduled, Settings, ToldChat, Unsent } from './model';
-import type { Part } from './parts';
+import { around, type Part } from './parts';
 import type { Receipts } from './receipts';
 import { newer, rebased, seenUpTo } from './unread';
 
@@ -128,6 +128,15 @@ export class ChatStore {
     return this.#db.events.where('[chatId+seq]').between([id, from], [id, to], true, true).toArray();
   }
 
+  /** The held events of a range that is true at `head`, or later; undefined when not all of it is. */
+  async trueAt(id: ChatId, from: number, to: number, head: number): Promise<Event[] | undefined> {
+    return await this.#db.transaction('r', this.#db.chats, this.#db.events, async () => {
+      const chat = await this.chat(id);
+      const part = chat && !chat.left ? around(chat.parts, from) : undefined;
+      return part && part.to >= to && part.trueAt >= head ? await this.events(id, from, to) : undefined;
+    });
+  }
+
   async unsentOf(id: ChatId): Promise<Unsent[]> {
     return await this.#db.outbox.where('chatId').equals(id).sortBy('order');
   }
@@ -233,14 +242,27 @@ export class ChatStore {
   }
 
   /** Stores what became of the messages of a part. */
-  async putChanges(id: ChatId, part: Part, events: Event[], through: number): Promise<void> {
+  async putChanges(id: ChatId, part: Part, page: ChangesPage): Promise<void> {
     await this.#write(async (desk) => {
       const chat = await desk.chat(id);
       if (!chat || chat.left) return;
-      const shelf = await desk.shelf(chat, events.map((event) => event.seq));
-      desk.put(changes(chat, part, events, through, shelf));
+      const shelf = await desk.shelf(chat, page.events.map((event) => event.seq));
+      desk.put(changes(chat, part, page, shelf, this.#me));
     });
     this.changes.publish({ chats: [id] });
+  }
+
+  /** Puts a part that was read anew in the place of what is held of it; false when it would be older. */
+  async heal(id: ChatId, range: { from: number; to: number }, events: Event[], head: number): Promise<boolean> {
+    const done = await this.#write(async (desk) => {
+      const chat = await desk.chat(id);
+      if (!chat || chat.left) return false;
+      const next = healed(chat, range, events, head, await desk.shelf(chat, events.map((event) => event.seq)));
+      if (next) desk.put(next);
+      return next !== undefined;
+    });
+    if (done) this.changes.publish({ chats: [id] });
+    return done;
   }
 
   /** Stores a page of the own log; `whole` says that it ends at the head. */
@@ -483,8 +505,9 @@ export class ChatStore {
     }
     if (act.kind === 'left') return await this.#left(desk, act.chatId, { reason: act.reason, by: act.by });
     const chat = await desk.chat(act.chatId);
-    // Of a chat that is not known yet everything is asked for.
-    if (!chat || chat.left || chat.unknown) return;
+    if (!chat || chat.left) return;
+    // Of a chat that is not known yet everything is asked for; but its messages may be here already.
+    if (chat.unknown && act.kind !== 'hidden') return;
     switch (act.kind) {
       case 'read': {
         const settings = { ...chat.settings, markedUnread: false };

@@ -11,6 +11,7 @@ import type { Live } from './log';
 import { LeftReason, toChat, toEvent, toReceipts, toScheduled } from './model';
 import { fetchPage } from './pages';
 import type { ChatStore, Heads, Lacking, MovedReceipts, OwnEvent } from './store';
+import { verify, type Verified } from './verify';
 import { headsOf, toHeads, toMissed, toOwn } from './wire';
 
 /** News that may wait to be stored. Past it they are dropped, and asked for once there is time. */
@@ -74,6 +75,15 @@ export class Sync {
   /** Resolves when everything that was taken is stored. */
   async idle(): Promise<void> {
     while (this.#working) await this.#working;
+  }
+
+  /** Compares what is held of a chat with the server by digests, and reads again what differs. */
+  async verify(id: ChatId): Promise<Verified> {
+    const { store, carrier } = this.#options;
+    const verified = await verify(store, carrier, id);
+    // What is unread is not known where something was wrong.
+    if (verified.healed > 0) this.#repair();
+    return verified;
   }
 
   stop(): void {
@@ -205,8 +215,8 @@ export class Sync {
         for (let round = 0; round < ROUNDS_MAX; round += 1) {
           const lacking = await this.#options.store.lacking();
           if (lacking.holes.length + lacking.ask.length === 0 && lacking.own === undefined) break;
-          await this.#readLacking(lacking);
           repaired = true;
+          if (!(await this.#readLacking(lacking))) break;
         }
         await this.#adopt();
         if (repaired) this.#options.onWhole?.();
@@ -219,8 +229,10 @@ export class Sync {
     this.#repairing = false;
   }
 
-  async #readLacking(lacking: Lacking): Promise<void> {
+  /** Says whether it brought anything; if not, asking again would not either. */
+  async #readLacking(lacking: Lacking): Promise<boolean> {
     const { store, carrier } = this.#options;
+    let brought = lacking.own !== undefined || lacking.ask.length > 0;
     if (lacking.own !== undefined) await this.#readOwn(lacking.own);
     for (const id of lacking.ask) {
       await this.#orGone(id, async () => {
@@ -230,9 +242,11 @@ export class Sync {
     }
     for (const { id, tip } of lacking.holes) {
       await this.#orGone(id, async () => {
-        await fetchPage(store, carrier, id, { kind: 'after', seq: tip, limit: READ_EVENTS });
+        const { events } = await fetchPage(store, carrier, id, { kind: 'after', seq: tip, limit: READ_EVENTS });
+        brought ||= events.length > 0;
       });
     }
+    return brought;
   }
 
   async #readOwn(after: number): Promise<void> {

@@ -15,6 +15,7 @@ import { ChatKind, type Settings } from './model';
 import type { ChatStore } from './store';
 import type { Typing } from './typing.svelte';
 import type { Verbs } from './verbs';
+import type { Verified } from './verify';
 
 export interface TalkParts {
   me: { userId: UserId; deviceId: string };
@@ -28,6 +29,8 @@ export interface TalkParts {
   drafts: Drafts;
   notices: Notices;
   router: Router;
+  /** Compares what is held of a chat with the server, and reads again what differs. */
+  verify(id: ChatId): Promise<Verified>;
   onTrouble(trouble: unknown): void;
 }
 
@@ -46,12 +49,13 @@ export class Talk {
   readonly drafts: Drafts;
   readonly notices: Notices;
   readonly router: Router;
+  readonly verify: TalkParts['verify'];
   readonly onTrouble: (trouble: unknown) => void;
 
   constructor(parts: TalkParts) {
     ({ me: this.me, carrier: this.carrier, store: this.store, users: this.users, list: this.list, verbs: this.verbs } = parts);
     ({ members: this.members, typing: this.typing, drafts: this.drafts, notices: this.notices, router: this.router } = parts);
-    this.onTrouble = parts.onTrouble;
+    [this.verify, this.onTrouble] = [parts.verify, parts.onTrouble];
   }
 
   isMe(user: UserId): boolean {

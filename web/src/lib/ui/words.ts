@@ -111,7 +111,6 @@ export const words = {
     members: (n: number) => plural(n, '1 member', '# members'),
     channel: 'Channel',
     info: 'About this chat',
-    open: (name: string) => `About ${name}`,
     leftTitle: (name: string) => `You are no longer in ${name}`,
     left: (reason: LeftReason, by: string) =>
       reason === LeftReason.LEFT
@@ -140,7 +139,7 @@ export const words = {
     forwarded: (name: string) => `Forwarded from ${name}`,
     quoteGone: 'This message was deleted',
     quoteLoading: 'Loading…',
-    goTo: (name: string) => `Go to the message of ${name}`,
+    goTo: 'Go to this message',
     replies: (n: number) => plural(n, '1 reply', '# replies'),
     lastReply: (when: string) => `last ${when}`,
     inThread: 'in a thread',
@@ -245,11 +244,13 @@ export const words = {
     mutedUntil: (when: string) => `Muted until ${when}`,
     mutedAlways: 'Muted',
     archive: 'Archive',
-    unarchive: 'Take out of the archive',
-    favorite: 'Add to favourites',
-    unfavorite: 'Take out of favourites',
     markUnread: 'Mark as unread',
     markRead: 'Mark as read',
+    verify: 'Check messages stored here',
+    verifyHint: 'Compares them with the server, and loads again what differs.',
+    verified: (compared: number, healed: number) =>
+      healed > 0 ? plural(healed, '1 message or event was loaded again.', '# messages and events were loaded again.')
+      : compared > 0 ? 'Everything here is as the server has it.' : 'Nothing could be compared now.',
     ttl: 'Disappearing messages',
     ttlHint: 'Counts for messages that are sent from now on.',
     ttlOff: 'Off',

@@ -3,18 +3,9 @@
 use tertulia_kit::error::Result;
 
 use super::{Here, Plan, Write, roles};
-use crate::chats::model::{Chat, ChatKind, Mentions, Role, Seq};
+use crate::chats::model::{Chat, ChatKind, Mentions, Seq};
 use crate::chats::roles::Right;
 use crate::errors;
-
-/// A message that calls all of a role or a higher one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Call {
-    /// Which message.
-    pub message: Seq,
-    /// The lowest role that is called.
-    pub role: Role,
-}
 
 impl Plan<'_> {
     /// Leaves out who is not a member. A message must not fail because somebody has just left.
@@ -66,7 +57,12 @@ impl Plan<'_> {
             }
         }
         if before.calls() != now.calls() {
-            self.writes.push(Write::Call(chat.id, message, now.calls()));
+            let writes = [(before.calls(), false), (now.calls(), true)];
+            let calls = writes
+                .into_iter()
+                .filter_map(|(role, on)| Some((role?, on)));
+            self.writes
+                .extend(calls.map(|(role, on)| Write::Call(chat.id, role, message, on)));
             if now.calls().is_some() && chat.details.called_max < message {
                 self.details(chat).called_max = message;
             }

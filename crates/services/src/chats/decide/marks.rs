@@ -94,9 +94,9 @@ pub fn read_state(
         false => Vec::new(),
     };
     if chat.details.called_max > seen {
-        let calls = view.calls_after(chat.id, seen, max)?;
-        let calls = calls.iter().filter(|call| membership.role >= call.role);
-        mentions.extend(calls.map(|call| call.message));
+        for role in Role::ALL.into_iter().filter(|r| *r <= membership.role) {
+            mentions.extend(view.calls_after(chat.id, role, seen, max)?);
+        }
         mentions.sort_unstable();
         mentions.dedup();
     }

@@ -74,6 +74,23 @@ impl Plan<'_> {
         Ok(Done::Forwarded(all))
     }
 
+    /// What a forwarding was answered of which the source is gone. It is known by its place and its size alone.
+    pub(super) fn forward_again(
+        &mut self,
+        chat: ChatId,
+        key: &SendKey,
+        count: usize,
+    ) -> Result<Done> {
+        let Some(used) = self.view.used(self.actor, key)? else {
+            return Ok(Done::Forwarded(Vec::new()));
+        };
+        let same = |_, message: &Message, _: Option<&str>| {
+            message.deletion.is_some() || message.forward.is_some()
+        };
+        let all = self.sent_before(chat, &used, count, same)?;
+        Ok(Done::Forwarded(all))
+    }
+
     /// What the messages are that a key was used for, if they are these: `same` is asked for each, with what
     /// it said first, as far as that is known.
     fn sent_before(

@@ -6,6 +6,7 @@ use tertulia_kit::error::{Kind, Result};
 
 use super::{Plan, Used, Write};
 use crate::chats::command::{Done, NewMessage, SCHEDULED_MAX};
+use crate::chats::input;
 use crate::chats::model::{Scheduled, UserEventBody};
 use crate::chats::roles::Right;
 use crate::errors;
@@ -17,9 +18,14 @@ impl Plan<'_> {
             let Used::Scheduled(id) = used else {
                 return Err(errors::client_message_id_reused());
             };
+            // One that was sent or called off since is answered as it was asked for.
             let there = self.view.scheduled(id)?;
-            let there = there.ok_or_else(errors::scheduled_not_found)?;
+            let there = there.unwrap_or(Scheduled { id, ..scheduled });
             return Ok(Done::Scheduled(Box::new(there)));
+        }
+        let latest_ms = self.at_ms + input::AHEAD_S_MAX * 1_000;
+        if scheduled.send_at_ms <= self.at_ms || scheduled.send_at_ms > latest_ms {
+            return Err(errors::bad_time());
         }
         self.here(scheduled.chat, Right::Send)?;
         if self.view.scheduled_count(self.actor)? >= SCHEDULED_MAX {

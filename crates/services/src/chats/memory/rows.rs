@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tertulia_kit::error::Result;
 
-use crate::chats::decide::{Call, ReactionKey, Used, View, Write};
+use crate::chats::decide::{ReactionKey, Used, View, Write};
 use crate::chats::model::*;
 use crate::chats::ports::{Page, SEND_KEYS_KEPT_MS};
 use crate::ids::{ChatId, ScheduledId, UserId};
@@ -31,7 +31,7 @@ pub struct Rows {
     pub changed: BTreeSet<(ChatId, Seq, Seq)>,
     pub deleted: BTreeSet<(ChatId, Seq)>,
     pub mentions: BTreeSet<(UserId, ChatId, Seq)>,
-    pub calls: BTreeMap<(ChatId, Seq), Role>,
+    pub calls: BTreeSet<(ChatId, Role, Seq)>,
     pub expiries: BTreeSet<(i64, ChatId, Seq)>,
     pub hidden: BTreeSet<(UserId, ChatId, Seq)>,
     pub invites: HashMap<String, Invite>,
@@ -112,10 +112,9 @@ impl Rows {
             Write::Mention(user, chat, message, on) => {
                 set(&mut self.mentions, (user, chat, message), on);
             }
-            Write::Call(chat, message, Some(role)) => {
-                self.calls.insert((chat, message), role);
+            Write::Call(chat, role, message, on) => {
+                set(&mut self.calls, (chat, role, message), on);
             }
-            Write::Call(chat, message, None) => _ = self.calls.remove(&(chat, message)),
             Write::Expiry {
                 at_ms,
                 chat,
@@ -301,14 +300,15 @@ impl View for Rows {
         Ok(mentions.map(|(_, _, message)| *message).collect())
     }
 
-    fn calls_after(&mut self, chat: ChatId, after: Seq, max: usize) -> Result<Vec<Call>> {
-        let after = (chat, after + 1)..=(chat, Seq::MAX);
+    fn calls_after(
+        &mut self,
+        chat: ChatId,
+        role: Role,
+        after: Seq,
+        max: usize,
+    ) -> Result<Vec<Seq>> {
+        let after = (chat, role, after + 1)..=(chat, role, Seq::MAX);
         let calls = self.calls.range(after).take(max);
-        Ok(calls
-            .map(|((_, message), role)| Call {
-                message: *message,
-                role: *role,
-            })
-            .collect())
+        Ok(calls.map(|(_, _, message)| *message).collect())
     }
 }

@@ -18,6 +18,11 @@ pub enum Role {
     Owner,
 }
 
+impl Role {
+    /// All, the one with the least power first.
+    pub const ALL: [Role; 4] = [Role::Reader, Role::Member, Role::Admin, Role::Owner];
+}
+
 /// What a chat is to one of its members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {
@@ -33,7 +38,8 @@ pub struct Membership {
     pub shown_seen: Seq,
     /// The highest seq of a message that mentions the member by name.
     pub mentioned_max: Seq,
-    /// How many messages the member has deleted for themselves.
+    /// How many messages the member has deleted for themselves since they came in. It is told to nobody: what is
+    /// hidden is kept message by message and outlives the membership. A check of the store compares the two.
     pub hidden: u32,
     /// The member's own choices.
     pub settings: Settings,

@@ -131,6 +131,20 @@ pub async fn a_scheduled_message_is_due_until_it_is_sent_or_called_off(place: &d
         ("at 10", &key(&device(ANA), 10))
     );
     assert_eq!(bench.standing(chat, BEN).await.read.unread_mentions, 1);
+    // Who schedules it again is answered as before, though it is sent, and its time is over; or called off.
+    for n in [10, 40] {
+        let again = Scheduled {
+            id: ScheduledId(98),
+            ..scheduled(chat, ANA, n)
+        };
+        let again = bench.act(ANA, Act::Schedule(again)).await;
+        assert_eq!(again, Done::Scheduled(Box::new(scheduled(chat, ANA, n))));
+    }
+    let late = Act::Schedule(Scheduled {
+        send_at_ms: BEGIN_MS + 30_000,
+        ..scheduled(chat, ANA, 97)
+    });
+    assert_eq!(bench.refused(ANA, late).await, "BAD_TIME");
     // Sent once, whoever else tries.
     assert_eq!(bench.act(UserId::SERVER, send(10)).await, Done::Nothing);
     // Who may not write there any more has nothing to wait for.

@@ -28,7 +28,7 @@ const CHATS_MAX: usize = 8;
 /// After how many commands everything is read and compared.
 const COMPARED_EVERY: i64 = 50;
 /// How many kinds of acts there are.
-const KINDS_OF_ACTS: usize = 25;
+const KINDS_OF_ACTS: usize = 26;
 const EMOJIS: [&str; 4] = ["👍", "❤️", "🎉", "👩🏽‍🚀"];
 
 pub async fn a_random_history_agrees_with_memory(place: &dyn Place) {
@@ -359,6 +359,7 @@ impl Author {
             group_members_max: 5,
             channel_members_max: 5,
             receipts_members_max: self.random.random_range(2..6),
+            ..Limits::default()
         }
     }
 
@@ -517,6 +518,15 @@ impl Author {
             Act::Forward { copies, .. } if is_other => _ = copies.pop(),
             Act::Create(new) => new.id = ChatId(-step),
             _ => {}
+        }
+        if let Act::Forward { chat, key, copies } = &command.act
+            && self.one_in(2)
+        {
+            command.act = Act::ForwardAgain {
+                chat: *chat,
+                key: key.clone(),
+                count: copies.len(),
+            };
         }
         let is_empty = matches!(&command.act, Act::Forward { copies, .. } if copies.is_empty());
         (!is_empty).then_some(command.act)
@@ -685,6 +695,7 @@ fn name(act: &Act) -> &'static str {
         Act::Send(_) => "send",
         Act::SendScheduled { .. } => "send_scheduled",
         Act::Forward { .. } => "forward",
+        Act::ForwardAgain { .. } => "forward_again",
         Act::Edit { .. } => "edit",
         Act::Delete { .. } => "delete",
         Act::Expire { .. } => "expire",

@@ -21,6 +21,7 @@ pub const LIMITS: Limits = Limits {
     group_members_max: 6,
     channel_members_max: 150,
     receipts_members_max: 4,
+    delta_events_max: 1_000,
 };
 
 struct Deaf;

@@ -141,6 +141,37 @@ async fn more_unread_mentions_than_a_thousand_are_counted_as_a_thousand() {
 }
 
 #[tokio::test]
+async fn calls_of_others_keep_none_of_ones_own_from_being_counted() {
+    let bench = Bench::new();
+    let owner = bench.group(1, &[2]).await;
+    let two = bench.also(2, &owner).await;
+    let to_owners = Mentions {
+        role: Some(Role::Owner),
+        ..Mentions::default()
+    };
+    for _ in 0..MENTIONS_COUNTED_MAX {
+        let sent = bench.send(&owner, "owners", |out| out.mentions = to_owners.clone());
+        sent.await.unwrap();
+    }
+    let sent = bench.send(&owner, "all", |out| out.mentions = everyone());
+    let all = sent.await.unwrap().seq;
+    let left = async || bench.chats.chat(&two).await.unwrap().read.unread_mentions;
+    assert_eq!(left().await, 1);
+    bench
+        .chats
+        .edit(&owner, all, "owners".into(), to_owners)
+        .await
+        .unwrap();
+    assert_eq!(left().await, 0);
+    bench
+        .chats
+        .edit(&owner, all, "you".into(), mentions(&[2]))
+        .await
+        .unwrap();
+    assert_eq!(left().await, 1);
+}
+
+#[tokio::test]
 async fn a_draft_is_kept_until_it_is_empty() {
     let bench = Bench::new();
     let member = bench.direct(1, 2).await;

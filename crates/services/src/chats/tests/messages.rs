@@ -353,6 +353,42 @@ async fn a_copy_says_who_said_it_first_and_mentions_nobody() {
 }
 
 #[tokio::test]
+async fn a_repeated_forward_is_answered_as_before_when_its_source_is_gone() {
+    let bench = Bench::new();
+    let from = bench.group(2, &[1]).await;
+    let one = bench.also(1, &from).await;
+    let seqs = [bench.say(&from, "a").await, bench.say(&from, "b").await];
+    let to = bench.direct(1, 3).await;
+    let forward = async |id: &str, seqs: &[Seq]| {
+        let (id, seqs) = (id.to_owned(), seqs.to_vec());
+        bench.chats.forward(&to, id, one.chat(), seqs).await
+    };
+    let first = forward("forwarded-once", &seqs).await.unwrap();
+    let as_before = |again: Vec<Sent>| {
+        let is_same = |(a, b): (&Sent, &Sent)| (a.seq, a.id, a.at_ms) == (b.seq, b.id, b.at_ms);
+        again.len() == first.len() && again.iter().zip(&first).all(is_same)
+    };
+    bench.chats.delete(&from, vec![seqs[0]]).await.unwrap();
+    assert!(as_before(forward("forwarded-once", &seqs).await.unwrap()));
+    // What was not forwarded before can not be forwarded now, and another number of messages is another sending.
+    let never = forward("forwarded-never", &seqs).await;
+    assert_eq!(reason(never), "MESSAGE_NOT_FOUND");
+    let other = forward("forwarded-once", &seqs[..1]).await;
+    assert_eq!(reason(other), "CLIENT_MESSAGE_ID_REUSED");
+    bench.chats.leave(&one).await.unwrap();
+    assert!(as_before(forward("forwarded-once", &seqs).await.unwrap()));
+    let never = forward("forwarded-never", &seqs).await;
+    assert_eq!(reason(never), "CHAT_NOT_FOUND");
+    // The key of a plain message is no forward's.
+    let plain = bench.send(&to, "plain", |out| {
+        out.client_message_id = "plain-message".into()
+    });
+    plain.await.unwrap();
+    let other = forward("plain-message", &seqs[..1]).await;
+    assert_eq!(reason(other), "CLIENT_MESSAGE_ID_REUSED");
+}
+
+#[tokio::test]
 async fn only_what_its_forwarder_can_read_is_forwarded() {
     let bench = Bench::new();
     let from = bench.group(1, &[2]).await;

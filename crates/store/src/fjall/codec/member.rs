@@ -163,12 +163,21 @@ pub(super) fn scheduled(fields: &mut Fields<'_>, id: ScheduledId) -> Read<Schedu
 }
 
 pub(super) fn put_role(out: &mut Vec<u8>, role: Role) {
-    out.push(match role {
+    out.push(role_byte(role));
+}
+
+fn role_byte(role: Role) -> u8 {
+    match role {
         Role::Reader => 1,
         Role::Member => 2,
         Role::Admin => 3,
         Role::Owner => 4,
-    });
+    }
+}
+
+/// A role in a key.
+pub fn role_number(role: Role) -> i64 {
+    role_byte(role).into()
 }
 
 pub(super) fn role(fields: &mut Fields<'_>) -> Read<Role> {
@@ -179,17 +188,4 @@ pub(super) fn role(fields: &mut Fields<'_>) -> Read<Role> {
         4 => Ok(Role::Owner),
         _ => Err(Corrupt("an unknown role")),
     }
-}
-
-/// Writes the lowest role that a message calls.
-pub fn write_role(out: &mut Vec<u8>, called: Role) {
-    start(out);
-    put_role(out, called);
-}
-
-pub fn read_role(bytes: &[u8]) -> Read<Role> {
-    let mut fields = Fields::of(bytes)?;
-    let called = role(&mut fields)?;
-    fields.end()?;
-    Ok(called)
 }

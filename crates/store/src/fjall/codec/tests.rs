@@ -390,11 +390,10 @@ proptest! {
 
     #[test]
     fn the_small_rows_come_back(
-        used in uses(), number: i64, role in roles(), cut: Index, byte: u8,
+        used in uses(), number: i64, cut: Index, byte: u8,
     ) {
         comes_back(&used, |out| write_used(out, &used), read_used, cut, byte)?;
         comes_back(&number, |out| write_value(out, number), read_value, cut, byte)?;
-        comes_back(&role, |out| write_role(out, role), read_role, cut, byte)?;
     }
 
     #[test]
@@ -412,7 +411,7 @@ proptest! {
         _ = read_user_event(&bytes, UserId(1), SEQ);
         _ = read_used(&bytes);
         _ = read_value(&bytes);
-        _ = read_role(&bytes);
+        _ = read_head(&bytes);
         _ = read_two_key(&bytes);
         _ = read_id_key(&bytes);
     }
@@ -423,6 +422,28 @@ proptest! {
         prop_assert_eq!(read_two_key(&two_key(a.0, a.1)), Ok(a));
         prop_assert_eq!(a.0.cmp(&b.0), id_key(a.0).cmp(&id_key(b.0)));
         prop_assert_eq!(read_id_key(&id_key(a.0)), Ok(a.0));
+    }
+}
+
+#[test]
+fn a_head_that_can_not_be_counted_on_from_is_refused() {
+    let mut bytes = Vec::new();
+    for (head, is_one) in [
+        (0, true),
+        (i64::MAX - 1, true),
+        (i64::MAX, false),
+        (-1, false),
+    ] {
+        write_value(&mut bytes, head);
+        assert_eq!(read_head(&bytes).is_ok(), is_one, "{head}");
+        let pair = Pair::new(UserId(1), UserId(2)).unwrap();
+        let chat = Chat {
+            head,
+            ..Chat::direct(CHAT, pair, 0)
+        };
+        write_chat(&mut bytes, &chat, 1, 1);
+        assert_eq!(read_chat(&bytes, CHAT).is_ok(), is_one, "{head}");
+        assert_eq!(read_marks(&bytes).is_ok(), is_one, "{head}");
     }
 }
 

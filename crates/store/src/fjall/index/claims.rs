@@ -50,7 +50,7 @@ pub fn wrong(reader: &Reader<'_>, row: &[u8], value: &[u8]) -> Result<Option<Pro
             let ([chat, message], rest) = numbers(row)?;
             let (emoji, user) = emoji_and_user(rest)?;
             let place = Place::event(ChatId(chat), message);
-            let mirrored = key_with_text(REACTED, [user.0, chat, message], emoji);
+            let mirrored = key_with_text(MINE, [user.0, chat, message], emoji);
             let holds = reader.has(&mirrored)?
                 && is_message(reader, place, |m| {
                     m.reactions.iter().any(|r| r.emoji == emoji)
@@ -61,15 +61,19 @@ pub fn wrong(reader: &Reader<'_>, row: &[u8], value: &[u8]) -> Result<Option<Pro
                 "a reaction that is not counted or not its user's",
             )
         }
-        REACTED => {
+        MINE => {
             let ([user, chat, message], emoji) = numbers(row)?;
+            let place = Place::event(ChatId(chat), message);
+            if emoji.is_empty() {
+                let holds = is_message(reader, place, |_| true)?;
+                return there(holds, place, "something is hidden that is no message");
+            }
             let reaction = ReactionKey {
                 chat: ChatId(chat),
                 message,
                 emoji: text(emoji)?.to_owned(),
                 user: UserId(user),
             };
-            let place = Place::event(ChatId(chat), message);
             there(
                 reacted(reader, &reaction)?,
                 place,
@@ -96,10 +100,10 @@ pub fn wrong(reader: &Reader<'_>, row: &[u8], value: &[u8]) -> Result<Option<Pro
             there(holds, place, "a mention that is not in it")
         }
         CALL => {
-            let ([chat, message], _) = numbers(row)?;
+            let ([chat, role, message], _) = numbers(row)?;
             let place = Place::event(ChatId(chat), message);
-            let role = codec::read_role(value).map_err(corrupt)?;
-            let holds = is_message(reader, place, |m| m.mentions.calls() == Some(role))?;
+            let called = |m: &Message| m.mentions.calls().map(codec::role_number);
+            let holds = is_message(reader, place, |m| called(m) == Some(role))?;
             there(holds, place, "a call that is not in it")
         }
         REPLY => {
@@ -113,12 +117,6 @@ pub fn wrong(reader: &Reader<'_>, row: &[u8], value: &[u8]) -> Result<Option<Pro
             let place = Place::event(ChatId(chat), message);
             let holds = is_message(reader, place, |m| m.expires_at_ms == at_ms)?;
             there(holds, place, "an end at a time that is not its own")
-        }
-        HIDDEN => {
-            let ([_, chat, message], _) = numbers(row)?;
-            let place = Place::event(ChatId(chat), message);
-            let holds = is_message(reader, place, |_| true)?;
-            there(holds, place, "something is hidden that is no message")
         }
         INVITE => {
             let ([], code) = numbers(row)?;

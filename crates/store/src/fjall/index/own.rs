@@ -46,11 +46,11 @@ pub fn put_mention(changes: &mut Changes, user: UserId, chat: ChatId, message: S
 
 /// Whether a user has deleted a message for themselves.
 pub fn hidden(look: &impl Look, user: UserId, chat: ChatId, message: Seq) -> Result<bool> {
-    look.has(&key(HIDDEN, [user.0, chat.0, message]))
+    look.has(&key(MINE, [user.0, chat.0, message]))
 }
 
 pub fn put_hidden(changes: &mut Changes, user: UserId, chat: ChatId, message: Seq) {
-    set(changes, key(HIDDEN, [user.0, chat.0, message]), true);
+    set(changes, key(MINE, [user.0, chat.0, message]), true);
 }
 
 /// Which messages, in ascending order, a user has reacted to or deleted for themselves.
@@ -60,18 +60,13 @@ pub fn mine(look: &impl Look, user: UserId, chat: ChatId, messages: &[Seq]) -> R
         let (Some(first), Some(last)) = (part.first(), part.last()) else {
             continue;
         };
-        let span = |table| Span::between(key(table, [user.0, chat.0]), *first, *last);
-        look.walk(&span(REACTED), &mut |key, _| {
+        let span = Span::between(key(MINE, [user.0, chat.0]), *first, *last);
+        look.walk(&span, &mut |key, _| {
             let ([_, _, message], emoji) = numbers(key)?;
-            if part.binary_search(&message).is_ok() {
-                mine.reactions.push((message, text(emoji)?.to_owned()));
-            }
-            Ok(go_on(true))
-        })?;
-        look.walk(&span(HIDDEN), &mut |key, _| {
-            let ([_, _, message], _) = numbers(key)?;
-            if part.binary_search(&message).is_ok() {
-                mine.hidden.push(message);
+            match part.binary_search(&message) {
+                Ok(_) if emoji.is_empty() => mine.hidden.push(message),
+                Ok(_) => mine.reactions.push((message, text(emoji)?.to_owned())),
+                Err(_) => {}
             }
             Ok(go_on(true))
         })?;
@@ -159,8 +154,9 @@ pub fn mentioned(look: &impl Look, user: UserId, chat: ChatId, message: Seq) -> 
 /// How many messages of a chat a user has deleted for themselves.
 pub fn hidden_count(look: &impl Look, user: UserId, chat: ChatId) -> Result<u64> {
     let mut count = 0;
-    look.walk(&Span::of(key(HIDDEN, [user.0, chat.0])), &mut |_, _| {
-        count += 1;
+    look.walk(&Span::of(key(MINE, [user.0, chat.0])), &mut |key, _| {
+        let ([_, _, _], emoji) = numbers(key)?;
+        count += u64::from(emoji.is_empty());
         Ok(go_on(true))
     })?;
     Ok(count)

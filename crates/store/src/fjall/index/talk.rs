@@ -1,7 +1,7 @@
 //! What belongs to the messages of a chat: reactions, changes, deletions, calls, threads, and when they end.
 
 use tertulia_kit::error::Result;
-use tertulia_services::chats::decide::{Call, ReactionKey};
+use tertulia_services::chats::decide::ReactionKey;
 use tertulia_services::chats::{Role, Seq};
 use tertulia_services::ids::{ChatId, UserId};
 
@@ -67,7 +67,7 @@ pub fn put_reaction(changes: &mut Changes, reaction: &ReactionKey, on: bool) {
     set(changes, reaction_key(reaction), on);
     set(
         changes,
-        key_with_text(REACTED, [user.0, chat.0, *message], emoji),
+        key_with_text(MINE, [user.0, chat.0, *message], emoji),
         on,
     );
 }
@@ -123,25 +123,24 @@ pub fn put_deleted(changes: &mut Changes, chat: ChatId, message: Seq) {
     set(changes, key(DELETED, [chat.0, message]), true);
 }
 
-/// The calls after a seq, in the order of the log.
-pub fn calls_after(look: &impl Look, chat: ChatId, after: Seq, max: usize) -> Result<Vec<Call>> {
-    let mut calls = Vec::new();
-    if max == 0 {
-        return Ok(calls);
-    }
-    let span = Span::after(key(CALL, [chat.0]), after);
-    look.walk(&span, &mut |key, value| {
-        let ([_, message], _) = numbers(key)?;
-        let role = codec::read_role(value).map_err(corrupt)?;
-        calls.push(Call { message, role });
-        Ok(go_on(calls.len() < max))
-    })?;
-    Ok(calls)
+/// The messages after a seq that call a role and all above it, in the order of the log.
+pub fn calls_after(
+    look: &impl Look,
+    chat: ChatId,
+    role: Role,
+    after: Seq,
+    max: usize,
+) -> Result<Vec<Seq>> {
+    let span = Span::after(key(CALL, [chat.0, codec::role_number(role)]), after);
+    last_numbers::<3>(look, &span, max)
 }
 
-pub fn put_call(changes: &mut Changes, chat: ChatId, message: Seq, role: Option<Role>) {
-    let role = role.and_then(|role| value(|out| codec::write_role(out, role)));
-    changes.insert(key(CALL, [chat.0, message]), role);
+pub fn put_call(changes: &mut Changes, chat: ChatId, role: Role, message: Seq, on: bool) {
+    set(
+        changes,
+        key(CALL, [chat.0, codec::role_number(role), message]),
+        on,
+    );
 }
 
 /// The messages of a thread after a seq, in the order of the log.
@@ -193,11 +192,8 @@ pub fn deleted(look: &impl Look, chat: ChatId, message: Seq) -> Result<bool> {
     look.has(&key(DELETED, [chat.0, message]))
 }
 
-pub fn call(look: &impl Look, chat: ChatId, message: Seq) -> Result<Option<Role>> {
-    let there = look.find(&key(CALL, [chat.0, message]))?;
-    there
-        .map(|bytes| codec::read_role(&bytes).map_err(corrupt))
-        .transpose()
+pub fn called(look: &impl Look, chat: ChatId, role: Role, message: Seq) -> Result<bool> {
+    look.has(&key(CALL, [chat.0, codec::role_number(role), message]))
 }
 
 pub fn replied(look: &impl Look, chat: ChatId, thread: Seq, message: Seq) -> Result<bool> {

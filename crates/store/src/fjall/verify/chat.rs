@@ -154,7 +154,7 @@ impl<'a> ChatCheck<'a> {
             self.expect(seq, known, "a mention");
         }
         if let Some(role) = message.mentions.calls() {
-            let known = index::call(self.reader, chat, seq)? == Some(role);
+            let known = index::called(self.reader, chat, role, seq)?;
             self.expect(seq, known, "a call");
             if self.row.chat.details.called_max < seq {
                 self.at(seq, "it calls a role, and the chat does not know");

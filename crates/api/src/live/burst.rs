@@ -1,0 +1,192 @@
+//! Messages that a session hears in one go are sent in one go: one question about who may, one place in the
+//! store's queue, one answer. Each is admitted, checked, decided and answered as a call alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use buffa::Message as _;
+use connectrpc::ConnectError;
+use protovalidate_buffa::Validate as _;
+use tertulia_kit::error::{Failure, Kind, Result};
+use tertulia_kit::telemetry::RequestId;
+use tertulia_proto::chats::SendMessageRequest;
+use tertulia_proto::live::{self as wire, __buffa::oneof::call::Request, __buffa::oneof::reply};
+use tertulia_proto::{METHODS, Method};
+use tertulia_services::access::{Caller, Member};
+use tertulia_services::chats::{Outgoing, Sent};
+use tertulia_services::errors;
+
+use super::Live;
+use super::session::failed;
+use crate::error::{finish, problems, raise};
+use crate::gate::Gate;
+use crate::rpc::messages::{outgoing, where_it_is};
+
+/// The method whose calls go together.
+const METHOD: &Method = row("tertulia.chats.v1.MessagesService/SendMessage");
+
+/// Calls that came one after the other, to be done together.
+#[derive(Default)]
+pub struct Burst {
+    /// What each of them allows.
+    timeout_ms: u32,
+    calls: Vec<Asked>,
+}
+
+struct Asked {
+    call_id: u64,
+    /// Empty: the caller brought none.
+    request_id: String,
+    body: Vec<u8>,
+}
+
+impl Burst {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Takes a call in, or gives it back when it has to go alone: another method, JSON, a trace or a deadline of
+    /// its own.
+    pub fn take(&mut self, mut call: Box<wire::Call>) -> Option<Box<wire::Call>> {
+        let fits = call.method == METHOD.path
+            && call.traceparent.is_empty()
+            && (self.calls.is_empty() || call.timeout_ms == self.timeout_ms);
+        if !fits {
+            return Some(call);
+        }
+        let Some(Request::Proto(body)) = call.request.take_if(|r| matches!(r, Request::Proto(_)))
+        else {
+            return Some(call);
+        };
+        self.timeout_ms = call.timeout_ms;
+        self.calls.push(Asked {
+            call_id: call.call_id,
+            request_id: call.request_id,
+            body,
+        });
+        None
+    }
+
+    /// Does them in their order, and makes the answers.
+    pub async fn answer(
+        self,
+        live: Arc<Live>,
+        caller: Caller,
+        session: RequestId,
+    ) -> Vec<wire::Reply> {
+        let timeout = Duration::from_millis(self.timeout_ms.into());
+        let bodies = self.calls.iter().map(|asked| &asked.body[..]).collect();
+        let work = send(&live, &caller, bodies);
+        let sent = live.gate().run_known(timeout, work).await;
+        let mut sent = match sent {
+            Ok(all) => all.into_iter(),
+            Err(why) => {
+                let all = self.calls.iter().map(|_| Err(raise(again(&why))));
+                all.collect::<Vec<_>>().into_iter()
+            }
+        };
+        let unanswered = || Err(raise(errors::internal("a message came to nothing")));
+        let calls = self.calls.into_iter();
+        let answered = calls.map(|asked| (asked, sent.next().unwrap_or_else(unanswered)));
+        answered
+            .map(|(asked, sent)| asked.reply(sent, &session))
+            .collect()
+    }
+}
+
+impl Asked {
+    fn reply(self, sent: Result<Sent, ConnectError>, session: &RequestId) -> wire::Reply {
+        let brought = RequestId::parse(&self.request_id);
+        let request_id = match brought {
+            Some(_) => self.request_id,
+            None => format!("{session}.{}", self.call_id),
+        };
+        let result = match sent {
+            Ok(sent) => reply::Result::Proto(where_it_is(sent).encode_to_vec()),
+            Err(error) => failed(finish(error, &request_id, METHOD.path)),
+        };
+        wire::Reply {
+            call_id: self.call_id,
+            result: Some(result),
+            request_id,
+            ..Default::default()
+        }
+    }
+}
+
+async fn send(live: &Live, caller: &Caller, bodies: Vec<&[u8]>) -> Vec<Result<Sent, ConnectError>> {
+    let mut known = None;
+    let mut messages = Vec::with_capacity(bodies.len());
+    let mut refusals = Vec::with_capacity(bodies.len());
+    for body in bodies {
+        match admit(live.gate(), caller, &mut known, body).await {
+            Ok(message) => {
+                messages.push(message);
+                refusals.push(None);
+            }
+            Err(refusal) => refusals.push(Some(refusal)),
+        }
+    }
+    let mut sent = live.chats.send_all(messages).await.into_iter();
+    let missing = || Err(errors::internal("a message came to nothing"));
+    let outcome = |refusal: Option<ConnectError>| match refusal {
+        Some(refusal) => Err(refusal),
+        None => sent.next().unwrap_or_else(missing).map_err(raise),
+    };
+    refusals.into_iter().map(outcome).collect()
+}
+
+/// What a call goes through before its message is sent. `known` is the member that the one before was let in as.
+async fn admit(
+    gate: &Gate,
+    caller: &Caller,
+    known: &mut Option<Member>,
+    body: &[u8],
+) -> Result<(Member, Outgoing), ConnectError> {
+    let admission = gate.admit_known(METHOD, caller).map_err(raise)?;
+    let request = read(body).map_err(raise)?;
+    let member = match known {
+        Some(member) if member.chat().0 == request.chat_id => member.clone(),
+        _ => admission.member(request.chat_id).await?,
+    };
+    *known = Some(member.clone());
+    Ok((member, outgoing(request)))
+}
+
+fn read(body: &[u8]) -> Result<SendMessageRequest> {
+    let request = SendMessageRequest::decode_from_slice(body)
+        .map_err(|e| errors::unreadable_request(format!("the request is not protobuf: {e}")))?;
+    request
+        .validate()
+        .map_err(|invalid| errors::invalid_request(problems(&invalid)))?;
+    Ok(request)
+}
+
+/// What ended all of them, for one of them; a failure has one owner.
+fn again(why: &Failure) -> Failure {
+    match why.kind() {
+        Kind::DeadlineExceeded => errors::deadline(),
+        _ => errors::internal(why.cause_chain().unwrap_or_else(|| why.to_string())),
+    }
+}
+
+/// The row of a method, found when this is compiled.
+const fn row(path: &str) -> &'static Method {
+    let mut at = 0;
+    while at < METHODS.len() {
+        if same(METHODS[at].path.as_bytes(), path.as_bytes()) {
+            return &METHODS[at];
+        }
+        at += 1;
+    }
+    panic!("the contract has no such method")
+}
+
+const fn same(a: &[u8], b: &[u8]) -> bool {
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
+}

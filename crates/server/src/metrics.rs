@@ -1,0 +1,86 @@
+//! The numbers that the node shows, by name, and the door at which they are read. It is a door of its own, since
+//! what passes through a node is not for everybody to see.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use tertulia_api::live::Live;
+use tertulia_kit::health::Health;
+use tertulia_kit::lifecycle::{Kind, Lifecycle};
+use tertulia_kit::metrics::{self, Metrics};
+use tertulia_kit::transport;
+use tertulia_store::fjall::ChatLog;
+use tokio::net::TcpListener;
+
+/// Every number there is.
+pub fn of_node(log: &Arc<ChatLog>, live: &Arc<Live>) -> Metrics {
+    let metrics = Metrics::default();
+    let asked = Arc::clone(log);
+    metrics.counter(
+        "tertulia_store_reads_total",
+        "How often the tables of chats were asked, where no cache had the answer.",
+        move || asked.reads(),
+    );
+    let gave = Arc::clone(log);
+    metrics.counter(
+        "tertulia_store_rows_read_total",
+        "How many rows the tables of chats gave.",
+        move || gave.rows_read(),
+    );
+    let sessions = Arc::clone(live);
+    metrics.gauge("tertulia_sessions", "Sessions that are open.", move || {
+        sessions.sessions_open() as u64
+    });
+    metrics
+}
+
+/// What the probes know, as Prometheus reads it.
+async fn of_health(health: &Health) -> String {
+    let report = health.report(true).await;
+    let mut text = format!(
+        "# HELP tertulia_ready Whether this node may be sent work.\n\
+         # TYPE tertulia_ready gauge\n\
+         tertulia_ready {}\n\
+         # HELP tertulia_check_passed Whether a check of readiness passes.\n\
+         # TYPE tertulia_check_passed gauge\n",
+        u8::from(report.ready)
+    );
+    for check in &report.checks {
+        let (name, passed) = (check.name, u8::from(check.problem.is_none()));
+        text += &format!("tertulia_check_passed{{check=\"{name}\"}} {passed}\n");
+    }
+    text
+}
+
+/// Serves them at `/metrics` on each address; gives the addresses as they were taken.
+///
+/// # Errors
+/// When an address is not free.
+pub async fn serve(
+    metrics: &Metrics,
+    health: &Health,
+    addresses: &[SocketAddr],
+    lifecycle: &Lifecycle,
+) -> anyhow::Result<Vec<SocketAddr>> {
+    let mut taken = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let listener = TcpListener::bind(address)
+            .await
+            .with_context(|| format!("metrics can not be shown at {address}"))?;
+        taken.push(listener.local_addr()?);
+        let (numbers, health) = (metrics.clone(), health.clone());
+        let text = move || async move {
+            let text = numbers.text() + &of_health(&health).await;
+            ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
+        };
+        let router = Router::new().route("/metrics", get(text));
+        let options = transport::Options::default();
+        let serving = transport::serve(listener, router, options, lifecycle.clone());
+        lifecycle.spawn(Kind::Door, "metrics", serving);
+    }
+    Ok(taken)
+}
