@@ -1,10 +1,10 @@
 //! All sessions of this node: whom what came over the bus is for.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use tertulia_kit::bus::{Bus, Sink, Subscription};
 use tertulia_services::access::Caller;
 use tertulia_services::ids::{ChatId, UserId};
@@ -24,7 +24,7 @@ pub struct Hub {
     options: Options,
     /// Each lock guards the sessions of the users of its shard, for a few lines. Inside it the locks of warm
     /// chats and of queues may be taken.
-    shards: [Mutex<HashMap<UserId, Present>>; SHARDS],
+    shards: [Mutex<FxHashMap<UserId, Present>>; SHARDS],
     warm: WarmChats,
     turns: Turns,
     /// What the bus has said since the hub is there.
@@ -51,7 +51,7 @@ impl Hub {
             });
             Hub {
                 options: options.clone(),
-                shards: std::array::from_fn(|_| Mutex::new(HashMap::new())),
+                shards: std::array::from_fn(|_| Mutex::new(FxHashMap::default())),
                 warm: WarmChats::new(),
                 turns: Turns::new(options.turn_sessions_max),
                 disruptions: bus.disruptions(),
@@ -171,7 +171,7 @@ impl Hub {
         drop(gone);
     }
 
-    fn shard(&self, user: UserId) -> &Mutex<HashMap<UserId, Present>> {
+    fn shard(&self, user: UserId) -> &Mutex<FxHashMap<UserId, Present>> {
         &self.shards[spread(user.0) % SHARDS]
     }
 }

@@ -3,10 +3,10 @@
 //! The session's state lives in its task. What concerns its user waits in its [`Queue`]; calls run inside
 //! the task, so that two calls of one session begin in the order in which they came.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use buffa_types::google::protobuf::Value;
@@ -16,6 +16,7 @@ use connectrpc::{ConnectError, ErrorCode};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
+use rustc_hash::FxHashMap;
 use tertulia_kit::error::{Failure, Kind};
 use tertulia_kit::lifecycle;
 use tertulia_kit::telemetry::{Context, RequestId};
@@ -106,42 +107,49 @@ const SABOTAGE_WINDOW_MAX: Duration = Duration::from_millis(200);
 /// How long the last words may take.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Runs a session to its end.
-pub async fn run<W: Wire>(live: Arc<Live>, mut wire: W, place: Place) {
-    let end = match begin(&live, &mut wire).await {
-        Ok(mut session) => {
-            let end = session.live_on(&mut wire).await;
-            // Nothing more comes into the queue while the last words are said.
-            drop(session);
-            end
-        }
-        Err(end) => end,
-    };
-    if let End::Close(close, words) = end {
-        let after_ms = match close {
-            close::DRAINING => live.options.drain_spread.mul_f64(live.spread()).as_millis() as u32,
-            _ => 0,
-        };
-        let goodbye = wire::Goodbye {
-            code: close.code.into(),
-            reason: words,
-            come_back: close.come_back,
-            after_ms,
-            ..Default::default()
-        };
-        let last_words = async {
-            if wire.feed(Out::Own(goodbye.into())).await.is_ok() && wire.flush().await.is_ok() {
-                wire.close(close).await;
+/// Runs a session to its end. It is a block over what it was given, and what is done once or rarely goes on the heap
+/// for as long as it takes: a resting session carries little more than what it waits for.
+pub fn run<W: Wire>(live: Arc<Live>, mut wire: W, place: Place) -> impl Future<Output = ()> + Send {
+    async move {
+        let end = match Box::pin(begin(&live, &mut wire)).await {
+            Ok(mut session) => {
+                let end = session.live_on(&mut wire).await;
+                // Nothing more comes into the queue while the last words are said.
+                drop(session);
+                end
             }
+            Err(end) => end,
         };
-        // A client that does not listen to the last words is left without them.
-        _ = timeout(GOODBYE_TIMEOUT, last_words).await;
+        if let End::Close(close, words) = end {
+            Box::pin(say_goodbye(&live, &mut wire, close, words)).await;
+        }
+        drop(place);
     }
-    drop(place);
+}
+
+async fn say_goodbye<W: Wire>(live: &Live, wire: &mut W, close: Close, words: String) {
+    let after_ms = match close {
+        close::DRAINING => live.options.drain_spread.mul_f64(live.spread()).as_millis() as u32,
+        _ => 0,
+    };
+    let goodbye = wire::Goodbye {
+        code: close.code.into(),
+        reason: words,
+        come_back: close.come_back,
+        after_ms,
+        ..Default::default()
+    };
+    let last_words = async {
+        if wire.feed(Out::Own(goodbye.into())).await.is_ok() && wire.flush().await.is_ok() {
+            wire.close(close).await;
+        }
+    };
+    // A client that does not listen to the last words is left without them.
+    _ = timeout(GOODBYE_TIMEOUT, last_words).await;
 }
 
 /// Waits for the hello and answers it.
-async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Session, End> {
+async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Box<Session>, End> {
     let stopping = live.lifecycle.told(lifecycle::Kind::Connection);
     let hello = tokio::select! {
         biased;
@@ -162,19 +170,19 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Session, End> 
     // far it reaches, so that the queue gives out only what is behind it.
     let missed = in_time(live, live.chats.missed(&caller, &hello.cursor)).await;
     let missed = missed.map_err(unserved)?;
-    let mut session = Session {
+    let mut session = Box::new(Session {
         live: Arc::clone(live),
         id: RequestId::random(),
         caller,
         attached,
-        covered: HashMap::new(),
+        covered: FxHashMap::default(),
         position: missed.position,
         calls: FuturesUnordered::new(),
         under_way: 0,
         burst: Burst::default(),
         heard_at: Instant::now(),
         beat_at: Instant::now(),
-    };
+    });
     session.answered(&missed);
     if live.skip_catch_up_buffer.load(Ordering::Relaxed) {
         session.lose_what_came().await.map_err(unserved)?;
@@ -246,7 +254,7 @@ struct Session {
     caller: Caller,
     attached: Attached,
     /// How far the newest answer reached, by log; frames up to there are not sent again.
-    covered: HashMap<Log, i64>,
+    covered: FxHashMap<Log, i64>,
     /// How far the newest answer or heartbeat reached.
     position: Position,
     calls: FuturesUnordered<BoxFuture<'static, Vec<wire::Reply>>>,
@@ -277,10 +285,10 @@ impl Session {
                 // runtime's budget for one poll sees to it that the last is reached.
                 biased;
                 () = &mut stopped => {
-                    self.finish_calls(wire).await?;
+                    Box::pin(self.finish_calls(wire)).await?;
                     return Err(close(close::DRAINING));
                 }
-                () = &mut alarm => self.on_alarm(wire).await?,
+                () = &mut alarm => Box::pin(self.on_alarm(wire)).await?,
                 Some(replies) = self.calls.next(), if !self.calls.is_empty() => {
                     self.say(wire, replies).await?;
                 }
@@ -403,39 +411,41 @@ impl Session {
                 Ok(())
             }
             Inbound::Alive(_) => Ok(()),
-            Inbound::CatchUp(request) => {
-                self.still_holds()?;
-                self.charge(CATCH_UP_WEIGHT)?;
-                self.queue().catch_up();
-                let missed = self.live.chats.missed(&self.caller, &request.cursor);
-                let missed = in_time(&self.live, missed).await.map_err(unserved)?;
-                self.answered(&missed);
-                let caught_up = wire::CaughtUp {
-                    missed: convert::missed(&missed).into(),
-                    ..Default::default()
-                };
-                self.write(wire, [Out::Own(caught_up.into())]).await
-            }
-            Inbound::Renew(renew) => {
-                self.charge(RENEW_WEIGHT)?;
-                let caller = self
-                    .live
-                    .gate()
-                    .verify(&renew.access_token)
-                    .map_err(|f| refused(&f))?;
-                if (caller.user, caller.login) != (self.caller.user, self.caller.login) {
-                    return Err(close(close::NOT_SIGNED_IN));
-                }
-                let renewed = wire::Renewed {
-                    access_expires_at_ms: caller.expires_at_ms,
-                    ..Default::default()
-                };
-                self.caller = caller;
-                self.write(wire, [Out::Own(renewed.into())]).await
-            }
-            Inbound::Warm(warm) => self.warm(wire, warm.chat_ids).await,
+            Inbound::CatchUp(request) => Box::pin(self.catch_up(wire, &request.cursor)).await,
+            Inbound::Renew(renew) => Box::pin(self.renew(wire, &renew.access_token)).await,
+            Inbound::Warm(warm) => Box::pin(self.warm(wire, warm.chat_ids)).await,
             Inbound::Hello(_) => Err(bad_frame("hello was said before")),
         }
+    }
+
+    /// Tells what was missed since a cursor, and keeps what comes from now on.
+    async fn catch_up<W: Wire>(&mut self, wire: &mut W, cursor: &[u8]) -> Result<(), End> {
+        self.still_holds()?;
+        self.charge(CATCH_UP_WEIGHT)?;
+        self.queue().catch_up();
+        let missed = self.live.chats.missed(&self.caller, cursor);
+        let missed = in_time(&self.live, missed).await.map_err(unserved)?;
+        self.answered(&missed);
+        let caught_up = wire::CaughtUp {
+            missed: convert::missed(&missed).into(),
+            ..Default::default()
+        };
+        self.write(wire, [Out::Own(caught_up.into())]).await
+    }
+
+    /// Goes on with a newer token of the same login.
+    async fn renew<W: Wire>(&mut self, wire: &mut W, token: &str) -> Result<(), End> {
+        self.charge(RENEW_WEIGHT)?;
+        let caller = self.live.gate().verify(token).map_err(|f| refused(&f))?;
+        if (caller.user, caller.login) != (self.caller.user, self.caller.login) {
+            return Err(close(close::NOT_SIGNED_IN));
+        }
+        let renewed = wire::Renewed {
+            access_expires_at_ms: caller.expires_at_ms,
+            ..Default::default()
+        };
+        self.caller = caller;
+        self.write(wire, [Out::Own(renewed.into())]).await
     }
 
     /// Chooses which chats are warm, and says where they end.
@@ -495,7 +505,7 @@ impl Session {
             }
         };
         // What was published long ago is not repeated now; if it is, the client drops it by its number.
-        self.covered = HashMap::new();
+        self.covered = FxHashMap::default();
         self.write(wire, [Out::Own(heartbeat.into())]).await
     }
 
@@ -524,7 +534,12 @@ impl Session {
             }
             wire.flush().await
         };
-        match timeout(self.live.options.heartbeat, writing).await {
+        tokio::pin!(writing);
+        // Mostly there is room in the socket, and nothing to wait for.
+        if let Poll::Ready(written) = futures::poll!(&mut writing) {
+            return Ok(written?);
+        }
+        match Box::pin(timeout(self.live.options.heartbeat, writing)).await {
             Ok(written) => Ok(written?),
             Err(_) => Err(close(close::SLOW_READER)),
         }
@@ -600,7 +615,7 @@ impl Session {
 }
 
 /// Whether no answer has covered it.
-fn is_news(covered: &HashMap<Log, Seq>, frame: &Frame) -> bool {
+fn is_news(covered: &FxHashMap<Log, Seq>, frame: &Frame) -> bool {
     match frame.sort {
         Sort::Event(log, seq) => covered.get(&log).is_none_or(|covered| seq > *covered),
         Sort::Passing(_) => true,

@@ -18,7 +18,7 @@ use crate::error::respond;
 use crate::gate::context_from;
 
 /// How much is read from the socket at once. It is allocated for every connection, so it is small.
-const READ_BUFFER_BYTES: usize = 2_048;
+const READ_BUFFER_BYTES: usize = 1_024;
 /// How much is gathered before it is written.
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 
@@ -190,6 +190,17 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.clone(), value.parse().unwrap()))
             .collect()
+    }
+
+    fn future_bytes<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_session_carries_little_while_it_rests() {
+        let bytes = future_bytes(session::run::<Socket>);
+        // About the WebSocket itself and what the loop waits for.
+        assert!(bytes <= 1_536, "{bytes}");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Which sessions of this node have which chats warm.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use tertulia_kit::bus::Subscription;
 use tertulia_services::ids::ChatId;
 
@@ -16,7 +16,7 @@ const SHARDS: usize = 16;
 /// The sessions, by chat.
 pub struct WarmChats {
     /// Each lock guards the chats of its shard, for a few lines.
-    shards: [Mutex<HashMap<ChatId, WarmChat>>; SHARDS],
+    shards: [Mutex<FxHashMap<ChatId, WarmChat>>; SHARDS],
 }
 
 /// A chat that somebody here has warm.
@@ -30,7 +30,7 @@ impl WarmChats {
     /// Nobody has anything warm.
     pub fn new() -> Self {
         WarmChats {
-            shards: std::array::from_fn(|_| Mutex::new(HashMap::new())),
+            shards: std::array::from_fn(|_| Mutex::new(FxHashMap::default())),
         }
     }
 
@@ -88,7 +88,7 @@ impl WarmChats {
         waits.cloned().collect()
     }
 
-    fn shard(&self, chat: ChatId) -> &Mutex<HashMap<ChatId, WarmChat>> {
+    fn shard(&self, chat: ChatId) -> &Mutex<FxHashMap<ChatId, WarmChat>> {
         &self.shards[super::hub::spread(chat.0) % SHARDS]
     }
 }

@@ -2,11 +2,12 @@
 //! found nothing may add what it read from disk, unless the writer was at that part of the cache meanwhile:
 //! so an old row never takes the place of a newer one.
 
-use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::hash::{BuildHasher as _, Hash};
 
 use parking_lot::Mutex;
 use quick_cache::Weighter;
-use quick_cache::unsync::Cache as Shard;
+use quick_cache::unsync::{Cache as Shard, DefaultLifecycle};
+use rustc_hash::FxBuildHasher;
 
 const SHARDS: usize = 16;
 
@@ -27,7 +28,6 @@ impl<K, V: Weight> Weighter<K, V> for Bytes {
 
 /// The cache.
 pub struct Cache<K, V> {
-    hasher: RandomState,
     /// A row that takes more is not kept, so that it does not push out many.
     row_bytes_max: u64,
     shards: Box<[Mutex<Part<K, V>>]>,
@@ -36,7 +36,7 @@ pub struct Cache<K, V> {
 /// A shard, and how often the writer was at it.
 struct Part<K, V> {
     written: u64,
-    rows: Shard<K, V, Bytes>,
+    rows: Shard<K, V, Bytes, FxBuildHasher>,
 }
 
 impl<K: Copy + Eq + Hash, V: Clone + Weight> Cache<K, V> {
@@ -47,11 +47,16 @@ impl<K: Copy + Eq + Hash, V: Clone + Weight> Cache<K, V> {
         let shard = || {
             Mutex::new(Part {
                 written: 0,
-                rows: Shard::with_weighter(rows, bytes, Bytes),
+                rows: Shard::with(
+                    rows,
+                    bytes,
+                    Bytes,
+                    FxBuildHasher,
+                    DefaultLifecycle::default(),
+                ),
             })
         };
         Cache {
-            hasher: RandomState::new(),
             row_bytes_max: bytes / 8,
             shards: (0..SHARDS).map(|_| shard()).collect(),
         }
@@ -112,7 +117,8 @@ impl<K: Copy + Eq + Hash, V: Clone + Weight> Cache<K, V> {
     }
 
     fn shard(&self, key: &K) -> &Mutex<Part<K, V>> {
-        &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
+        // The low bits choose the place inside a shard.
+        &self.shards[(FxBuildHasher.hash_one(key) >> 48) as usize % SHARDS]
     }
 }
 

@@ -33,8 +33,9 @@ use super::reader::Reader;
 const FORMAT: u32 = 2;
 /// How much journal may wait for its rows to get into their tables; it is read again at a start.
 const JOURNAL_BYTES_MAX: u64 = 192 << 20;
-/// One for what is flushed and one for what is compacted.
-const WORKERS: usize = 2;
+/// One for what is flushed and two for what is compacted. With a single one for that, the first turns idly round the
+/// queue, at the cost of a whole core, for as long as the other compacts.
+const WORKERS: usize = 3;
 
 /// The tables.
 pub struct Disk {

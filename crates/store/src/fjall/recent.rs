@@ -5,8 +5,9 @@
 //! any other is remembered once for the chat, however many members it has; who asks says in which of those
 //! they are.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use rustc_hash::FxHashMap;
 use tertulia_services::ids::{ChatId, UserId};
 
 /// The newest moves, back to a floor.
@@ -17,9 +18,9 @@ pub struct Recent {
     /// What moved in which commit, oldest first.
     order: VecDeque<(u64, Of)>,
     /// The direct chats of users, by the commit, oldest first.
-    users: HashMap<UserId, VecDeque<(u64, ChatId)>>,
+    users: FxHashMap<UserId, VecDeque<(u64, ChatId)>>,
     /// The commit that moved a chat that is not direct.
-    chats: HashMap<ChatId, u64>,
+    chats: FxHashMap<ChatId, u64>,
 }
 
 /// Where a move is remembered.
@@ -35,8 +36,8 @@ impl Recent {
             floor: position,
             moves_max,
             order: VecDeque::new(),
-            users: HashMap::new(),
-            chats: HashMap::new(),
+            users: FxHashMap::default(),
+            chats: FxHashMap::default(),
         }
     }
 

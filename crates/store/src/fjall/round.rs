@@ -1,10 +1,10 @@
 //! What one commit is made of: the rows as they shall be, over those that there are. Decisions see it, and
 //! each adds to it; readers see nothing of it before it is on disk.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use ::fjall::{Keyspace, OwnedWriteBatch};
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use tertulia_kit::error::Result;
 use tertulia_services::chats::decide::{Used, Write};
 use tertulia_services::chats::{
@@ -23,11 +23,11 @@ pub struct Round {
     pub position: u64,
     /// How many messages are new.
     pub sends: u64,
-    pub chats: HashMap<ChatId, Row>,
-    pub memberships: HashMap<(ChatId, UserId), Option<Membership>>,
-    pub own_heads: HashMap<UserId, Seq>,
+    pub chats: FxHashMap<ChatId, Row>,
+    pub memberships: FxHashMap<(ChatId, UserId), Option<Membership>>,
+    pub own_heads: FxHashMap<UserId, Seq>,
     /// Who is in the groups in which others are than before.
-    pub audiences: HashMap<ChatId, Arc<[UserId]>>,
+    pub audiences: FxHashMap<ChatId, Arc<[UserId]>>,
     /// Who is in other chats than before that are not direct ones.
     pub in_or_out: Vec<UserId>,
     /// When the first of its messages ends that are to end.
@@ -37,9 +37,9 @@ pub struct Round {
     /// What will be told, in the order of the decisions.
     pub facts: Vec<Fact>,
     /// With the positions of their commits.
-    events: HashMap<(ChatId, Seq), (u64, Arc<Event>)>,
+    events: FxHashMap<(ChatId, Seq), (u64, Arc<Event>)>,
     own_events: Vec<Arc<UserEvent>>,
-    used: HashMap<SendHash, Used>,
+    used: FxHashMap<SendHash, Used>,
     index: Changes,
     /// The key that was asked for last: what a decision uses is what it asked for.
     asked: Option<Asked>,
@@ -75,17 +75,17 @@ impl Round {
         Round {
             position,
             sends: 0,
-            chats: HashMap::with_capacity(commands),
-            memberships: HashMap::new(),
-            own_heads: HashMap::new(),
-            audiences: HashMap::new(),
+            chats: with_room(commands),
+            memberships: FxHashMap::default(),
+            own_heads: FxHashMap::default(),
+            audiences: FxHashMap::default(),
             in_or_out: Vec::new(),
             ends_from_ms: None,
             sends_from_ms: None,
             facts: Vec::with_capacity(commands),
-            events: HashMap::with_capacity(commands),
+            events: with_room(commands),
             own_events: Vec::new(),
-            used: HashMap::with_capacity(commands),
+            used: with_room(commands),
             index: Changes::new(),
             asked: None,
             looked_at: None,
@@ -441,12 +441,16 @@ impl Round {
     }
 }
 
+fn with_room<K, V>(rows: usize) -> FxHashMap<K, V> {
+    FxHashMap::with_capacity_and_hasher(rows, FxBuildHasher)
+}
+
 fn put_first(first: &mut Option<i64>, at_ms: i64) {
     *first = Some(first.map_or(at_ms, |first| first.min(at_ms)));
 }
 
 /// Rows in the order of their keys: neighbours find their place in the engine's tables for less.
-fn by_key<K: Ord, V>(rows: &HashMap<K, V>) -> Vec<(&K, &V)> {
+fn by_key<K: Ord, V>(rows: &FxHashMap<K, V>) -> Vec<(&K, &V)> {
     let mut rows: Vec<_> = rows.iter().collect();
     rows.sort_unstable_by_key(|(key, _)| *key);
     rows
