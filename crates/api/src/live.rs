@@ -50,6 +50,8 @@ pub struct Options {
     pub outbound_bytes_max: usize,
     /// How many sessions are woken for what a large chat hears before everybody else has a turn.
     pub turn_sessions_max: usize,
+    /// How often at most a session is woken for what large chats hear; what comes meanwhile is written in one go.
+    pub turn_every: Duration,
     /// How many calls of one session are under way at once; more wait unread.
     pub calls_in_flight_max: usize,
     /// How many sessions one user may have on this node.

@@ -61,6 +61,8 @@ const FIELDS: &[Field] = &[
         slow reader."),
     Field::number("live.turn_sessions_max", 32, 1..=1_000_000, "How many sessions are woken at once for an event \
         of a large chat, before everybody else has a turn."),
+    Field::number("live.turn_every_ms", 50, 0..=1_000, "How often at most a session is woken for what large chats \
+        hear. What comes meanwhile is written in one go, which is most of the cost of a busy chat; 0: at once."),
     Field::number("live.calls_in_flight_max", 16, 1..=1_024, "How many calls of one session are under way \
         at once; more wait unread."),
     Field::number("live.sessions_per_user_max", 50, 1..=10_000, "How many sessions one user may have on \
@@ -149,6 +151,7 @@ pub struct Live {
     pub outbound_frames_max: usize,
     pub outbound_bytes_max: usize,
     pub turn_sessions_max: usize,
+    pub turn_every_ms: u64,
     pub calls_in_flight_max: usize,
     pub sessions_per_user_max: usize,
     pub sessions_max: usize,
@@ -240,6 +243,7 @@ impl Live {
             outbound_frames_max: self.outbound_frames_max,
             outbound_bytes_max: self.outbound_bytes_max,
             turn_sessions_max: self.turn_sessions_max,
+            turn_every: Duration::from_millis(self.turn_every_ms),
             calls_in_flight_max: self.calls_in_flight_max,
             sessions_per_user_max: self.sessions_per_user_max,
             sessions_max: self.sessions_max,

@@ -22,6 +22,7 @@ mod recent;
 mod round;
 mod send_keys;
 mod shared;
+mod teller;
 mod verify;
 mod view;
 mod writer;
@@ -29,28 +30,27 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tertulia_kit::clock::SharedClock;
 use tertulia_kit::error::{Failure, Result};
-use tertulia_services::chats::{Command, Committed, Done, Fact};
+use tertulia_services::chats::{Command, Committed, Done};
 use tertulia_services::errors;
 use tokio::sync::{Semaphore, oneshot};
 
 pub use verify::{ChatDigest, PROBLEMS_MAX, Problem, Progress, Report};
 
 use shared::Shared;
+use teller::teller;
 use writer::{Request, Writer};
 
 /// How many rows are read where the caller is; longer reads go to threads that may block.
 const INLINE_ROWS_MAX: usize = 64;
 /// How many long reads run at once. Full: they wait, which their callers' deadlines bound.
 const LONG_READS_MAX: usize = 8;
-/// How many committed batches may wait for the listener. Full: the writer waits.
-const UNTOLD_BATCHES_MAX: usize = 64;
 /// How many full batches of bytes may wait for the writer. Full: `OVERLOADED`.
 const QUEUE_BATCHES_MAX: usize = 16;
 
@@ -154,12 +154,12 @@ impl ChatLog {
             ..Shared::open(folder, options.cache_mib, clock)?
         });
         let (queue, requests) = sync_channel(options.commit_queue_max.max(1));
-        let (told, untold) = sync_channel(UNTOLD_BATCHES_MAX);
+        let (teller, telling) = teller(committed);
         let queue_bytes_max = options.commit_bytes_max.saturating_mul(QUEUE_BATCHES_MAX);
-        let writer = Writer::new(Arc::clone(&shared), options, requests, told);
+        let writer = Writer::new(Arc::clone(&shared), options, requests, teller);
         let threads = vec![
             thread("chats-writer", shared.health.watch(move || writer.run()))?,
-            thread("chats-teller", move || tell(&untold, &*committed))?,
+            thread("chats-teller", move || telling.run())?,
         ];
         let position = shared.visible.load(Ordering::Acquire);
         tracing::info!(position, "opened the logs of chats");
@@ -266,21 +266,14 @@ fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 }
 
 fn join(threads: Vec<JoinHandle<()>>) {
-    for thread in threads {
-        // The last handle may be dropped by what the teller tells.
-        if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
-            tracing::error!("a thread of the logs has panicked");
-        }
+    // The last handle may be dropped by what one of them tells: then they end by themselves, one after the other.
+    let own = std::thread::current().id();
+    if threads.iter().any(|thread| thread.thread().id() == own) {
+        return;
     }
-}
-
-/// Tells what was committed, in its order, until the writer ends.
-fn tell(untold: &Receiver<Vec<Fact>>, committed: &dyn Committed) {
-    while let Ok(facts) = untold.recv() {
-        // One listener that fails once must not silence all that comes after.
-        let telling = std::panic::AssertUnwindSafe(|| committed.committed(facts));
-        if std::panic::catch_unwind(telling).is_err() {
-            tracing::error!("what was committed could not be told");
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a thread of the logs has panicked");
         }
     }
 }

@@ -221,6 +221,7 @@ fn live_options(outbound_frames_max: usize) -> Options {
         frame_bytes_max: FRAME_BYTES_MAX,
         outbound_frames_max,
         turn_sessions_max: 1,
+        turn_every: Duration::from_millis(50),
         outbound_bytes_max: 1 << 20,
         calls_in_flight_max: 16,
         sessions_per_user_max: 50,

@@ -53,7 +53,7 @@ impl Hub {
                 options: options.clone(),
                 shards: std::array::from_fn(|_| Mutex::new(FxHashMap::default())),
                 warm: WarmChats::new(),
-                turns: Turns::new(options.turn_sessions_max),
+                turns: Turns::new(options.turn_sessions_max, options.turn_every),
                 disruptions: bus.disruptions(),
                 _subscription: bus.subscribe(told::OF_MANY, sink),
                 bus,
@@ -144,15 +144,14 @@ impl Hub {
     }
 
     fn tell_many(&self, users: &[UserId], frame: &Arc<Frame>) {
-        let mut waits = Vec::new();
+        let mut hearers = self.turns.hearers();
         for user in users {
             let shard = self.shard(*user).lock();
             let present = shard.get(user).into_iter();
             let queues = present.flat_map(|present| &present.queues);
-            let queues = queues.filter(|queue| queue.push_for_turn(frame));
-            waits.extend(queues.cloned());
+            queues.for_each(|queue| hearers.hear(queue, frame));
         }
-        self.turns.extend(waits);
+        self.turns.take(hearers);
     }
 
     fn detach(&self, user: UserId, queue: &Arc<Queue>) {
@@ -235,7 +234,9 @@ impl Attached {
         hub.warm.enter(chat, &self.queue, || {
             let sink = sink(&Arc::downgrade(hub), move |hub, told| {
                 if let Told::Frame(frame) = told {
-                    hub.turns.extend(hub.warm.tell(chat, &frame));
+                    let mut hearers = hub.turns.hearers();
+                    hub.warm.tell(chat, &frame, &mut hearers);
+                    hub.turns.take(hearers);
                 }
             });
             hub.bus.subscribe(&told::of_chat(chat), sink)

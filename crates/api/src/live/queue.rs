@@ -46,6 +46,17 @@ struct State {
     ended: bool,
     /// Waits to be woken in its turn.
     in_turn: bool,
+    /// The beat of its last turn; 0 when there was none.
+    turned_in: u64,
+}
+
+/// What a session waits for that is not woken at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Its turn.
+    Now,
+    /// The next beat, and then its turn: it has had one in this beat.
+    Later,
 }
 
 /// What a session takes out of its queue.
@@ -82,19 +93,26 @@ impl Queue {
         }
     }
 
-    /// Puts a frame at the end, and does not wake the session: whether it has to be put among those who wait
-    /// for their turn.
+    /// Puts a frame at the end in a beat, and does not wake the session: among whom it has to be put, when it
+    /// does not wait already.
     #[must_use]
-    pub fn push_for_turn(&self, frame: &Arc<Frame>) -> bool {
+    pub fn push_for_turn(&self, frame: &Arc<Frame>, beat: u64) -> Option<Wait> {
         let mut state = self.state.lock();
         let news = self.put(&mut state, frame);
-        news && !std::mem::replace(&mut state.in_turn, true)
+        if !news || std::mem::replace(&mut state.in_turn, true) {
+            return None;
+        }
+        Some(match state.turned_in < beat || beat == 0 {
+            true => Wait::Now,
+            false => Wait::Later,
+        })
     }
 
-    /// It is the session's turn: wakes it when there still is something to take.
-    pub fn turn(&self) {
+    /// It is the session's turn, in a beat: wakes it when there still is something to take.
+    pub fn turn(&self, beat: u64) {
         let mut state = self.state.lock();
         state.in_turn = false;
+        state.turned_in = beat;
         let wake = state.behind || !state.frames.is_empty();
         drop(state);
         if wake {
@@ -264,6 +282,7 @@ pub mod tests {
             outbound_frames_max: 8,
             outbound_bytes_max: 1_000_000,
             turn_sessions_max: 32,
+            turn_every: Duration::from_millis(50),
             calls_in_flight_max: 16,
             sessions_per_user_max: 2,
             sessions_max: 10,

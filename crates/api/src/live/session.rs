@@ -107,8 +107,12 @@ const SABOTAGE_WINDOW_MAX: Duration = Duration::from_millis(200);
 /// How long the last words may take.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Runs a session to its end. It is a block over what it was given, and what is done once or rarely goes on the heap
-/// for as long as it takes: a resting session carries little more than what it waits for.
+/// Runs a session to its end. What is done once or rarely goes on the heap for as long as it takes: a resting session
+/// carries little more than what it waits for.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async function would hold what it is given twice"
+)]
 pub fn run<W: Wire>(live: Arc<Live>, mut wire: W, place: Place) -> impl Future<Output = ()> + Send {
     async move {
         let end = match Box::pin(begin(&live, &mut wire)).await {

@@ -10,6 +10,7 @@ use tertulia_services::ids::ChatId;
 
 use super::queue::Queue;
 use super::told::Frame;
+use super::turns::Hearers;
 
 const SHARDS: usize = 16;
 
@@ -78,14 +79,12 @@ impl WarmChats {
         drop(cold);
     }
 
-    /// Gives a frame to who hears the chat, and wakes nobody: those who have to wait for their turn.
-    #[must_use]
-    pub fn tell(&self, chat: ChatId, frame: &Arc<Frame>) -> Vec<Arc<Queue>> {
+    /// Gives a frame to who hears the chat.
+    pub fn tell(&self, chat: ChatId, frame: &Arc<Frame>, hearers: &mut Hearers) {
         let shard = self.shard(chat).lock();
         let warm = shard.get(&chat).into_iter();
         let queues = warm.flat_map(|warm| &warm.queues);
-        let waits = queues.filter(|queue| queue.push_for_turn(frame));
-        waits.cloned().collect()
+        queues.for_each(|queue| hearers.hear(queue, frame));
     }
 
     fn shard(&self, chat: ChatId) -> &Mutex<FxHashMap<ChatId, WarmChat>> {

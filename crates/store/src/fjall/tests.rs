@@ -8,8 +8,8 @@ use std::sync::mpsc;
 use tempfile::TempDir;
 use tertulia_kit::clock::ManualClock;
 use tertulia_services::chats::{
-    Act, Audience, ChatKind, ChatStore as _, Limits, Mentions, Moved, NewChat, NewMessage, Pair,
-    Scheduled, SendKey, Sent,
+    Act, Audience, ChatKind, ChatStore as _, Fact, Limits, Mentions, Moved, NewChat, NewMessage,
+    Pair, Scheduled, SendKey, Sent,
 };
 use tertulia_services::ids::{ChatId, MessageId, ScheduledId, UserId};
 

@@ -1,5 +1,5 @@
 //! The only one who writes. It takes everything that waits, decides one command after the other, commits all
-//! of it at once, and only then lets anybody know, in this order: the caches, the position, the callers, the
+//! of it at once, and only then lets anybody know: first the caches and the position, then the callers and the
 //! listeners.
 //!
 //! Nothing is kept that was not committed: decisions are taken into a round, and a round whose commit fails
@@ -8,19 +8,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use ::fjall::{Keyspace, PersistMode};
 use tertulia_kit::error::{Failure, Result};
 use tertulia_services::chats::decide::decide;
-use tertulia_services::chats::{Act, Command, Done, Fact};
+use tertulia_services::chats::{Act, Command, Done};
 use tertulia_services::errors;
 use tokio::sync::oneshot;
 
 use super::disk::unavailable;
 use super::reader::Reader;
 use super::round::Round;
+use super::teller::Teller;
 use super::view::{Ahead, Seen};
 use super::{CrashPoint, Options, Sabotage, Shared};
 
@@ -89,8 +90,8 @@ pub struct Writer {
     shared: Arc<Shared>,
     options: Options,
     queue: Receiver<Request>,
-    /// To who tells the listeners. Full: the writer waits.
-    told: SyncSender<Vec<Fact>>,
+    /// Tells the listeners.
+    teller: Teller,
     /// Of the last commit.
     position: u64,
     /// A commit failed, and what is on disk was not read since.
@@ -106,14 +107,14 @@ impl Writer {
         shared: Arc<Shared>,
         options: Options,
         queue: Receiver<Request>,
-        told: SyncSender<Vec<Fact>>,
+        teller: Teller,
     ) -> Writer {
         let position = shared.visible.load(Ordering::Acquire);
         Writer {
             shared,
             options,
             queue,
-            told,
+            teller,
             position,
             unsure: false,
             sends: 0,
@@ -223,20 +224,29 @@ impl Writer {
         crash_if(crash == Some(CrashPoint::AfterCommitBeforeAck));
         self.position = round.position;
         self.shared.health.commit_succeeded();
+        // A listener that takes nothing holds up the writer, and shows like a commit that does not end.
         let facts = self.shared.take_in(round);
-        self.shared.health.end();
+        let untold = match crash.is_none() && self.is_idle() {
+            // First, so that who has written is woken once, for the answer and the event.
+            true => self.teller.tell_here(facts),
+            false => Some(facts),
+        };
         outcomes.into_iter().for_each(Outcome::tell);
         if crash == Some(CrashPoint::AfterAckBeforePublish) {
             // The answers leave; the next request, or silence, is the end.
+            self.shared.health.end();
             _ = self.queue.recv_timeout(LAST_ANSWERS);
             crash_if(true);
         }
-        // A listener that takes nothing holds up the writer, and shows like a commit that does not end.
-        self.shared.health.begin(&self.shared.clock);
-        if self.told.send(facts).is_err() {
-            tracing::error!("nobody tells what is committed");
+        if let Some(facts) = untold {
+            self.teller.tell(facts);
         }
         self.shared.health.end();
+    }
+
+    /// Nothing waits to be committed.
+    fn is_idle(&self) -> bool {
+        self.shared.queued_bytes.load(Ordering::Relaxed) == 0
     }
 
     /// Nothing of the round will be there, and what is on disk has to be read.
