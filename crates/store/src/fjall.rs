@@ -1,8 +1,8 @@
 //! The logs of chats and users on fjall, an LSM tree in this process.
 //!
 //! ```text
-//! write ──► queue ──► writer ──► commit and sync ──► caches ──► position ──► answers ──► teller ──► Committed
-//! read ───► caches ─► tables
+//! write ──► queue ──► writer ──► commit and sync ──► caches ──► position ─┬─► answers
+//! read ───► caches ─► tables                                              └─► teller ──► Committed
 //! ```
 //! One thread decides and writes (`writer`, `round`), everybody reads (`reads`, `reader`). What a read finds
 //! was synced before; how far a reader has got is a position, which moves on when its commit is in the tables
