@@ -165,3 +165,9 @@ impl Drop for Place {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// Spreads ids over shards: their low bits are a sequence that is mostly zero.
+fn spread(id: i64) -> usize {
+    let spread = id.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58;
+    spread as usize
+}

@@ -171,14 +171,8 @@ impl Hub {
     }
 
     fn shard(&self, user: UserId) -> &Mutex<FxHashMap<UserId, Present>> {
-        &self.shards[spread(user.0) % SHARDS]
+        &self.shards[super::spread(user.0) % SHARDS]
     }
-}
-
-/// Spreads ids over shards: their low bits are a sequence that is mostly zero.
-pub(super) fn spread(id: i64) -> usize {
-    let spread = id.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58;
-    spread as usize
 }
 
 /// A sink that does not keep the hub.

@@ -88,6 +88,6 @@ impl WarmChats {
     }
 
     fn shard(&self, chat: ChatId) -> &Mutex<FxHashMap<ChatId, WarmChat>> {
-        &self.shards[super::hub::spread(chat.0) % SHARDS]
+        &self.shards[super::spread(chat.0) % SHARDS]
     }
 }

@@ -7,6 +7,7 @@ mod chat;
 mod event;
 mod member;
 mod own;
+mod parts;
 mod used;
 
 #[cfg(test)]
@@ -19,10 +20,10 @@ use thiserror::Error;
 pub use chat::{Marks, StoredChat, read_chat, read_marks, write_chat};
 pub use event::{read_event, read_event_position, write_event};
 pub use member::{
-    read_invite, read_membership, read_scheduled, role_number, write_invite, write_membership,
-    write_scheduled,
+    read_invite, read_membership, read_scheduled, write_invite, write_membership, write_scheduled,
 };
 pub use own::{read_user_event, write_user_event};
+pub use parts::role_number;
 pub use used::{SendHash, read_used, send_hash, write_used};
 
 /// The version of all rows.

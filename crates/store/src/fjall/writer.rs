@@ -224,24 +224,30 @@ impl Writer {
         crash_if(crash == Some(CrashPoint::AfterCommitBeforeAck));
         self.position = round.position;
         self.shared.health.commit_succeeded();
-        // A listener that takes nothing holds up the writer, and shows like a commit that does not end.
         let facts = self.shared.take_in(round);
+        self.shared.health.end();
         let untold = match crash.is_none() && self.is_idle() {
             // First, so that who has written is woken once, for the answer and the event.
-            true => self.teller.tell_here(facts),
+            true => self.telling(|teller| teller.tell_here(facts)),
             false => Some(facts),
         };
         outcomes.into_iter().for_each(Outcome::tell);
         if crash == Some(CrashPoint::AfterAckBeforePublish) {
             // The answers leave; the next request, or silence, is the end.
-            self.shared.health.end();
             _ = self.queue.recv_timeout(LAST_ANSWERS);
             crash_if(true);
         }
         if let Some(facts) = untold {
-            self.teller.tell(facts);
+            self.telling(|teller| teller.tell(facts));
         }
+    }
+
+    /// A listener that takes nothing holds up the writer, and shows like a commit that does not end.
+    fn telling<T>(&self, tell: impl FnOnce(&Teller) -> T) -> T {
+        self.shared.health.begin(&self.shared.clock);
+        let told = tell(&self.teller);
         self.shared.health.end();
+        told
     }
 
     /// Nothing waits to be committed.

@@ -12,7 +12,7 @@ use tertulia_proto::live::connect_response::FrameView as Inbound;
 use tertulia_proto::live::{Alive, CatchUp, ConnectResponseView};
 use tokio::time::{Instant, Sleep};
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Pending};
 use crate::load::measure::{Pace, Run};
 use crate::load::socket::{Socket, Turn};
 use crate::load::template::Template;
@@ -53,13 +53,6 @@ pub struct End {
     pub next_from_other: u64,
     pub pace: Option<Pace>,
     pub stop: Instant,
-}
-
-/// A message of which not everything has come.
-pub struct Pending {
-    pub due: u64,
-    pub acked_seq: Option<i64>,
-    pub event_seq: Option<i64>,
 }
 
 impl End {

@@ -11,12 +11,18 @@ use tertulia_proto::live::reply::ResultView;
 use tertulia_proto::live::{MissedView, ReplyView};
 use tokio::time::Instant;
 
-use super::end::Pending;
 use crate::load::measure::Run;
 use crate::load::template::Template;
 
 /// A server that refuses so many calls is not measured any further.
 const FAILED_MAX: u64 = 100;
+
+/// A message of which not everything has come.
+pub struct Pending {
+    pub due: u64,
+    pub acked_seq: Option<i64>,
+    pub event_seq: Option<i64>,
+}
 
 /// The part of an end that frames change, apart from the socket that they are read from.
 pub struct Ledger<'a> {

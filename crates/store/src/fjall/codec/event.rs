@@ -1,12 +1,11 @@
 //! The row of an event. A message that is nothing but a text, as most are, takes no byte for what it is not.
 
 use tertulia_services::chats::{
-    Deletion, DeletionReason, Event, EventBody, Forward, Mentions, Message, ReactionCount, SendKey,
-    Seq,
+    Deletion, DeletionReason, Event, EventBody, Forward, Message, ReactionCount, Seq,
 };
 use tertulia_services::ids::{ChatId, MessageId};
 
-use super::member::{put_role, role};
+use super::parts::{key, mentions, put_key, put_mentions, put_role, role};
 use super::*;
 
 // The kinds of events.
@@ -357,35 +356,6 @@ fn message(fields: &mut Fields<'_>, seq: Seq) -> Read<Message> {
         message.expires_at_ms = fields.number()?;
     }
     Ok(message)
-}
-
-pub(super) fn put_key(out: &mut Vec<u8>, key: &SendKey) {
-    put_text(out, &key.device);
-    put_text(out, &key.client_message_id);
-}
-
-pub(super) fn key(fields: &mut Fields<'_>) -> Read<SendKey> {
-    Ok(SendKey {
-        device: fields.text()?,
-        client_message_id: fields.text()?,
-    })
-}
-
-pub(super) fn put_mentions(out: &mut Vec<u8>, mentions: &Mentions) {
-    put_users(out, &mentions.users);
-    out.push(u8::from(mentions.everyone));
-    out.push(u8::from(mentions.role.is_some()));
-    if let Some(role) = mentions.role {
-        put_role(out, role);
-    }
-}
-
-pub(super) fn mentions(fields: &mut Fields<'_>) -> Read<Mentions> {
-    Ok(Mentions {
-        users: fields.users()?,
-        everyone: fields.flag()?,
-        role: fields.flag()?.then(|| role(fields)).transpose()?,
-    })
 }
 
 fn put_reason(out: &mut Vec<u8>, reason: DeletionReason) {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use tertulia_services::chats::{Draft, Invite, Membership, Notify, Role, Scheduled, Settings};
+use tertulia_services::chats::{Draft, Invite, Membership, Notify, Scheduled, Settings};
 use tertulia_services::ids::{ChatId, ScheduledId};
 
-use super::event::{key, mentions, put_key, put_mentions};
+use super::parts::{key, mentions, put_key, put_mentions, put_role, role};
 use super::*;
 
 /// Writes a membership. Its chat and its user are in its key.
@@ -160,32 +160,4 @@ pub(super) fn scheduled(fields: &mut Fields<'_>, id: ScheduledId) -> Read<Schedu
         thread: fields.option()?,
         mentions: mentions(fields)?,
     })
-}
-
-pub(super) fn put_role(out: &mut Vec<u8>, role: Role) {
-    out.push(role_byte(role));
-}
-
-fn role_byte(role: Role) -> u8 {
-    match role {
-        Role::Reader => 1,
-        Role::Member => 2,
-        Role::Admin => 3,
-        Role::Owner => 4,
-    }
-}
-
-/// A role in a key.
-pub fn role_number(role: Role) -> i64 {
-    role_byte(role).into()
-}
-
-pub(super) fn role(fields: &mut Fields<'_>) -> Read<Role> {
-    match fields.byte()? {
-        1 => Ok(Role::Reader),
-        2 => Ok(Role::Member),
-        3 => Ok(Role::Admin),
-        4 => Ok(Role::Owner),
-        _ => Err(Corrupt("an unknown role")),
-    }
 }
