@@ -64,7 +64,7 @@ docs: ## Writes anew the pages that are generated
 bench: web ## Prints what it costs: messages, connections, start, size
 	@scripts/bench.sh $(ARGS)
 
-bench-peers: web ## Compares with NATS, Socket.IO, ejabberd and a bare relay, side by side; ARGS=--help
+bench-peers: ## Compares with NATS, Socket.IO, ejabberd and a bare relay, side by side; ARGS=--help
 	@scripts/bench-peers.sh $(ARGS)
 
 faults: web ## Injects every fault into a real server while real clients talk; LONG=1 for hours

@@ -16,10 +16,10 @@ if [ "${1:-}" = --check ]; then
   exec "${own[@]}" test --quiet --locked --manifest-path "$manifest"
 fi
 
-"${own[@]}" build --quiet --locked --release --manifest-path "$manifest"
+"${own[@]}" build --locked --release --manifest-path "$manifest"
 peers="$target/peers/release/peers"
 for argument in "$@"; do
-  if [ "$argument" = --help ] || [ "$argument" = -h ]; then exec "$peers" "$@"; fi
+  case "$argument" in --help | -h | --list) exec "$peers" "$@" ;; esac
 done
 wanted="$("$peers" --list "$@")"
 
@@ -55,7 +55,8 @@ if wants socketio && command -v npm >/dev/null; then
   fi
 fi
 if wants tertulia; then
-  cargo build --quiet --release -p tertulia-server --bin tertulia ||
+  # The web client is in the binary.
+  { make web && cargo build --release -p tertulia-server --bin tertulia; } >&2 ||
     echo "bench-peers: Tertulia can not be built" >&2
 fi
 

@@ -140,11 +140,12 @@ async fn compare(comparison: Comparison) -> Result<ExitCode> {
         socketio: comparison.socketio.clone(),
     };
     let (plan, runs) = (comparison.plan(), comparison.runs());
+    // Before the load, which would show in it.
+    let machine = report::Machine::this();
     let results = compare::run(&comparison.peers(), &places, &plan, runs).await?;
     if let Some(folder) = comparison.out.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let machine = report::Machine::this();
     std::fs::write(&comparison.out, report::json(&machine, &plan, &results)?)
         .with_context(|| format!("{} can not be written", comparison.out.display()))?;
     print!("{}", report::markdown(&machine, &plan, &results));

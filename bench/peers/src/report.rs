@@ -145,7 +145,7 @@ pub fn json(machine: &Machine, plan: &Plan, results: &[PeerResult]) -> Result<St
     let all = json!({
         "machine": machine.description,
         "date": machine.date,
-        "load_average_at_the_end": machine.load_average,
+        "load_average_before": machine.load_average,
         "pairs": plan.pairs,
         "bytes": plan.bytes,
         "seconds": plan.measured.as_secs_f64(),
@@ -157,13 +157,14 @@ pub fn json(machine: &Machine, plan: &Plan, results: &[PeerResult]) -> Result<St
 /// The medians as a table, and below it what else must be known.
 pub fn markdown(machine: &Machine, plan: &Plan, results: &[PeerResult]) -> String {
     let mut text = format!(
-        "{} pairs, both ends write {} bytes, {} s measured; medians. {}, {}. Server and load generator share the \
-         machine.\n",
+        "{} pairs, both ends write {} bytes, {} s measured; medians. {}, {}, load average before {}. Server and \
+         load generator share the machine.\n",
         plan.pairs,
         plan.bytes,
         plan.measured.as_secs(),
         machine.description,
         machine.date,
+        machine.load_average.split(' ').next().unwrap_or("unknown"),
     );
     for &in_flight in &plan.in_flight {
         text += &format!(

@@ -252,12 +252,20 @@ impl Wire for EjabberdWire {
     }
 
     async fn close(mut self) -> Result<()> {
+        // What the server takes for unread it would send back to who wrote it.
+        self.answer();
         self.stream.0.outbox.extend_from_slice(b"</stream:stream>");
         self.stream.0.flush().await
     }
 }
 
 impl EjabberdWire {
+    /// Says how much has come.
+    fn answer(&mut self) {
+        let answer = format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", self.handled);
+        self.stream.0.outbox.extend_from_slice(answer.as_bytes());
+    }
+
     fn hear(&mut self, element: &str, heard: &mut Vec<Event>) -> Result<()> {
         match xml::name(element) {
             "message" => {
@@ -275,10 +283,7 @@ impl EjabberdWire {
                 heard.extend((self.acked..count).map(Event::Ack));
                 self.acked = self.acked.max(count);
             }
-            "r" => {
-                let answer = format!("<a xmlns='urn:xmpp:sm:3' h='{}'/>", self.handled);
-                self.stream.0.outbox.extend_from_slice(answer.as_bytes());
-            }
+            "r" => self.answer(),
             "presence" | "iq" => self.handled += 1,
             _ => bail!("the server says something else: {element}"),
         }

@@ -8,6 +8,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -91,7 +92,7 @@ impl Target for Nats {
         let mut command = Command::new(PROGRAM);
         command.arg("--config").arg(&path);
         let server = Server::start(command, folder, READY).await?;
-        let mut admin = NatsWire::open(server.address, "admin").await?;
+        let mut admin = NatsWire::open(server.address).await?;
         let stream = json!({
             "name": STREAM,
             "subjects": ["pair.>"],
@@ -111,12 +112,12 @@ impl Target for Nats {
     }
 
     async fn connect(&self, address: SocketAddr, seat: Seat) -> Result<NatsWire> {
-        let mut wire = NatsWire::open(address, &seat.0.to_string()).await?;
+        let mut wire = NatsWire::open(address).await?;
         wire.subject = format!("pair.{}", seat.0);
         let consumer = json!({
             "stream_name": STREAM,
             "config": {
-                "deliver_subject": format!("deliver.{}", seat.0),
+                "deliver_subject": format!("deliver.{}", wire.name),
                 "filter_subject": format!("pair.{}", seat.other().0),
                 "deliver_policy": "new",
                 "ack_policy": "none",
@@ -136,7 +137,7 @@ impl Target for Nats {
 /// A client's connection: it hears answers at `ack.NAME.*` and messages at `deliver.NAME`.
 pub struct NatsWire {
     tcp: Tcp,
-    name: String,
+    name: u64,
     subject: String,
     consumer: String,
     /// Kept for its room.
@@ -147,7 +148,10 @@ const ACKS: &str = "1";
 const DELIVERIES: &str = "2";
 
 impl NatsWire {
-    async fn open(address: SocketAddr, name: &str) -> Result<Self> {
+    async fn open(address: SocketAddr) -> Result<Self> {
+        // Nobody has had the name before, so that nothing comes here that was for an earlier connection.
+        static OPENED: AtomicU64 = AtomicU64::new(0);
+        let name = OPENED.fetch_add(1, Ordering::Relaxed);
         let mut tcp = Tcp::connect(address).await?;
         let connect = json!({
             "verbose": false,
@@ -164,7 +168,7 @@ impl NatsWire {
         tcp.flush().await?;
         Ok(NatsWire {
             tcp,
-            name: name.to_owned(),
+            name,
             subject: String::new(),
             consumer: String::new(),
             line: String::new(),
