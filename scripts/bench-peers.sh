@@ -49,8 +49,12 @@ if wants nats && ! command -v nats-server >/dev/null; then install NATS nats-ser
 if wants ejabberd && ! compgen -G '/usr/lib/*/ejabberd-*/ebin/ejabberd.app' >/dev/null; then
   install ejabberd ejabberd erlang-p1-sqlite3
 fi
-if wants socketio && command -v npm >/dev/null; then
-  if ! npm --prefix bench/peers/socketio ci --no-audit --no-fund --silent >&2; then
+packages=bench/peers/socketio
+if wants socketio && command -v npm >/dev/null &&
+  [ ! "$packages/node_modules/.package-lock.json" -nt "$packages/package-lock.json" ]; then
+  if npm --prefix "$packages" ci --no-audit --no-fund >&2; then
+    touch "$packages/node_modules/.package-lock.json"
+  else
     echo "bench-peers: the packages of the Socket.IO server can not be installed" >&2
   fi
 fi
