@@ -64,6 +64,9 @@ docs: ## Writes anew the pages that are generated
 bench: web ## Prints what it costs: messages, connections, start, size
 	@scripts/bench.sh $(ARGS)
 
+bench-peers: ## Compares with NATS, Socket.IO, ejabberd and a bare relay, side by side; ARGS=--help
+	@scripts/bench-peers.sh $(ARGS)
+
 faults: web ## Injects every fault into a real server while real clients talk; LONG=1 for hours
 	@scripts/faults.sh $(if $(LONG),--long $(FAULTS_MINUTES)) $(ARGS)
 
@@ -125,6 +128,6 @@ web/dist/index.html: $(WEB_SOURCES) web/node_modules/.package-lock.json
 	npm --prefix web run build
 	@touch $@
 
-.PHONY: help run test check fmt docs bench faults fuzz simulate clean build web test-rust test-web test-e2e fmt-check \
+.PHONY: help run test check fmt docs bench bench-peers faults fuzz simulate clean build web test-rust test-web test-e2e fmt-check \
         lint \
         contract docs-check web-check deny
