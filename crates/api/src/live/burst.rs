@@ -17,7 +17,7 @@ use tertulia_services::chats::{Outgoing, Sent};
 use tertulia_services::errors;
 
 use super::Live;
-use super::session::failed;
+use super::answer::failed;
 use crate::error::{finish, problems, raise};
 use crate::gate::Gate;
 use crate::rpc::messages::{outgoing, where_it_is};

@@ -9,24 +9,21 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use buffa_types::google::protobuf::Value;
-use bytes::Bytes;
-use connectrpc::codec::CodecFormat;
-use connectrpc::{ConnectError, ErrorCode};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _};
 use rustc_hash::FxHashMap;
 use tertulia_kit::error::{Failure, Kind};
 use tertulia_kit::lifecycle;
-use tertulia_kit::telemetry::{Context, RequestId};
-use tertulia_proto::live::{self as wire, __buffa::oneof::call::Request, __buffa::oneof::reply};
+use tertulia_kit::telemetry::RequestId;
+use tertulia_proto::live as wire;
 use tertulia_services::access::{Caller, Members as _};
 use tertulia_services::chats::{Beat, Missed, Position, Seq};
 use tertulia_services::errors;
 use tertulia_services::ids::ChatId;
 use tokio::time::{Instant, timeout};
 
+use super::answer::answer;
 use super::burst::Burst;
 use super::close::{self, Close};
 use super::frames::{Inbound, Outbound};
@@ -35,8 +32,6 @@ use super::queue::{Queue, Taken};
 use super::told::{Frame, Log, Sort};
 use super::{Live, Place};
 use crate::convert;
-use crate::error::Sent;
-use crate::gate::{Gate, LocalCall};
 
 /// What carries the frames of a session.
 pub trait Wire: Send {
@@ -624,58 +619,6 @@ fn is_news(covered: &FxHashMap<Log, Seq>, frame: &Frame) -> bool {
         Sort::Event(log, seq) => covered.get(&log).is_none_or(|covered| seq > *covered),
         Sort::Passing(_) => true,
     }
-}
-
-/// Calls a method and makes the frame of its answer.
-async fn answer(gate: Gate, call: wire::Call, caller: Caller) -> wire::Reply {
-    let call_id = call.call_id;
-    let context = Context::accept(Some(&call.request_id), Some(&call.traceparent));
-    let request_id = context.request_id.as_str().to_owned();
-    let (format, body) = match call.request {
-        Some(Request::Json(value)) => (
-            CodecFormat::Json,
-            serde_json::to_vec(&value)
-                .map(Bytes::from)
-                .unwrap_or_default(),
-        ),
-        Some(Request::Proto(bytes)) => (CodecFormat::Proto, Bytes::from(bytes)),
-        None => (CodecFormat::Proto, Bytes::new()),
-    };
-    let local = LocalCall {
-        path: call.method,
-        body,
-        format,
-        context,
-        timeout: Duration::from_millis(call.timeout_ms.into()),
-    };
-    let result: reply::Result = match gate.call(local, caller).await {
-        Ok(bytes) if format == CodecFormat::Json => match serde_json::from_slice::<Value>(&bytes) {
-            Ok(value) => reply::Result::Json(Box::new(value)),
-            Err(e) => failed(crate::error::send(&errors::internal(e), &request_id)),
-        },
-        Ok(bytes) => reply::Result::Proto(bytes.into()),
-        Err(error) => failed(error),
-    };
-    wire::Reply {
-        call_id,
-        result: Some(result),
-        request_id,
-        ..Default::default()
-    }
-}
-
-/// The answer of a call that failed with a finished error.
-pub(super) fn failed(error: ConnectError) -> reply::Result {
-    let failure = error
-        .source_arc()
-        .and_then(|source| source.downcast_ref::<Sent>().map(|sent| sent.0.clone()));
-    let code: ErrorCode = error.code;
-    reply::Result::Error(Box::new(wire::CallError {
-        code: code.as_str().to_owned(),
-        message: error.message.unwrap_or_default(),
-        failure: failure.into(),
-        ..Default::default()
-    }))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use super::super::hub::Hub;
 use super::super::queue::tests::options;
 use super::super::told::Told;
 use super::*;
-use crate::gate::Parts;
+use crate::gate::{Gate, Parts};
 use crate::rpc::{Services, router};
 use stalled::Stalled;
 
