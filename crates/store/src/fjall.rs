@@ -23,6 +23,7 @@ mod round;
 mod send_keys;
 mod shared;
 mod teller;
+mod unmade;
 mod verify;
 mod view;
 mod writer;

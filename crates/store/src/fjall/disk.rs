@@ -28,6 +28,7 @@ use thiserror::Error;
 use super::codec::Corrupt;
 use super::journal;
 use super::reader::Reader;
+use super::unmade;
 
 /// The version of the tables that this program reads and writes.
 const FORMAT: u32 = 2;
@@ -135,6 +136,7 @@ pub fn read_position(bytes: Option<Slice>) -> Result<u64> {
 }
 
 fn database(folder: &Path, cache_bytes: u64) -> Result<Database> {
+    unmade::clear(folder).map_err(errors::store_unavailable)?;
     journal::write_end_again(folder).map_err(errors::store_unavailable)?;
     let open = || {
         Database::builder(folder)

@@ -62,6 +62,14 @@ pub fn write_end_again(folder: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Whether there is a whole batch in the newest journal in `folder`.
+pub fn has_batch(folder: &Path) -> io::Result<bool> {
+    let Some(path) = newest(folder)? else {
+        return Ok(false);
+    };
+    Ok(last_batch(&mut fs::File::open(path)?)?.is_some())
+}
+
 /// The last whole batch, and where it begins. A journal is large and mostly empty, so it is read by pieces, and no
 /// further than it is written.
 fn last_batch(file: &mut fs::File) -> io::Result<Option<(u64, Vec<u8>)>> {
