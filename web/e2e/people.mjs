@@ -49,9 +49,12 @@ export async function again(browser, url, name, viewport) {
 }
 
 /** Opens the chat with a person who is searched for. */
+/** Opens a direct chat, until its composer is there in place of the one of the chat before. */
 export async function open(page, query) {
+  const before = await id(page, 'composer-input').elementHandles();
   await id(page, 'search-input').first().fill(query);
   await id(page, 'search-result').first().click();
+  for (const composer of before) await composer.waitForElementState('hidden');
   await id(page, 'composer-input').waitFor();
 }
 
