@@ -26,12 +26,15 @@ use tertulia_kit::lifecycle::Lifecycle;
 use tertulia_services::chats::Chats;
 use tertulia_services::errors;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::gate::Gate;
 use hub::Hub;
 
 /// When to come back to a node that is full.
 const FULL_WAIT: Duration = Duration::from_secs(5);
+/// Heartbeats fall on multiples of this, so that a node with many sessions that rest wakes up for several at once.
+const BEAT_GRID: Duration = Duration::from_millis(50);
 
 /// The bounds of sessions, each with its unit.
 #[derive(Debug, Clone)]
@@ -81,6 +84,7 @@ pub struct Live {
     /// A promise to be broken on purpose, for tests of tests: what comes while a session is welcomed is lost.
     skip_catch_up_buffer: AtomicBool,
     spread: AtomicU64,
+    began_at: Instant,
 }
 
 impl Live {
@@ -112,6 +116,7 @@ impl Live {
             open: AtomicUsize::new(0),
             skip_catch_up_buffer: AtomicBool::new(false),
             spread: AtomicU64::new(0),
+            began_at: Instant::now(),
         })
     }
 
@@ -142,6 +147,15 @@ impl Live {
         let turn = self.spread.fetch_add(1, Ordering::Relaxed);
         let share = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         share as f64 / f64::from(u32::MAX)
+    }
+
+    /// The first moment from `at` on at which heartbeats are due.
+    fn beat_near(&self, at: Instant) -> Instant {
+        let beyond = (at - self.began_at).as_nanos() % BEAT_GRID.as_nanos();
+        match beyond {
+            0 => at,
+            _ => at + BEAT_GRID - Duration::from_nanos(beyond as u64),
+        }
     }
 
     /// A place for one more session.

@@ -64,7 +64,7 @@ impl Hub {
     /// Attaches a session: from now on everything that concerns its user comes into its queue. None when
     /// the user has too many sessions here.
     pub fn attach(self: &Arc<Self>, caller: &Caller) -> Option<Attached> {
-        let queue = Queue::new(caller.login, &self.options);
+        let queue = Queue::new(caller.login, self.turns.next_phase(), &self.options);
         let user = caller.user;
         let mut shard = self.shard(user).lock();
         match shard.entry(user) {

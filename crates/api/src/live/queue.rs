@@ -15,6 +15,9 @@ use super::told::{Frame, Sort};
 
 /// How many frames may wait that pass. More are dropped.
 const PASSING_FRAMES_MAX: usize = 64;
+/// With so many frames a session no longer waits for its beat: one write of them costs hardly less a frame than a
+/// longer one.
+pub const FRAMES_OF_A_TURN: usize = 16;
 
 /// What waits for a session, bounded in frames and bytes.
 ///
@@ -24,6 +27,8 @@ const PASSING_FRAMES_MAX: usize = 64;
 pub struct Queue {
     /// Whose session it is.
     pub login: LoginId,
+    /// When its beats begin: see [`Turns::next_phase`](super::turns::Turns::next_phase).
+    pub phase: usize,
     frames_max: usize,
     bytes_max: usize,
     /// Guards what waits, for a few lines.
@@ -45,7 +50,9 @@ struct State {
     behind: bool,
     ended: bool,
     /// Waits to be woken in its turn.
-    in_turn: bool,
+    waits_now: bool,
+    /// Waits for its beat.
+    waits_later: bool,
     /// The beat of its last turn; 0 when there was none.
     turned_in: u64,
 }
@@ -72,9 +79,10 @@ pub enum Taken {
 
 impl Queue {
     /// An empty queue.
-    pub fn new(login: LoginId, options: &Options) -> Arc<Queue> {
+    pub fn new(login: LoginId, phase: usize, options: &Options) -> Arc<Queue> {
         Arc::new(Queue {
             login,
+            phase,
             frames_max: options.outbound_frames_max,
             bytes_max: options.outbound_bytes_max,
             state: Mutex::new(State::default()),
@@ -93,27 +101,39 @@ impl Queue {
         }
     }
 
-    /// Puts a frame at the end in a beat, and does not wake the session: among whom it has to be put, when it
-    /// does not wait already.
+    /// Puts a frame at the end in a beat of the session's, and does not wake it: among whom it has to be put, when
+    /// it does not wait there already. Without beats it waits for none.
     #[must_use]
-    pub fn push_for_turn(&self, frame: &Arc<Frame>, beat: u64) -> Option<Wait> {
+    pub fn push_for_turn(&self, frame: &Arc<Frame>, beat: Option<u64>) -> Option<Wait> {
         let mut state = self.state.lock();
-        let news = self.put(&mut state, frame);
-        if !news || std::mem::replace(&mut state.in_turn, true) {
+        if !self.put(&mut state, frame) || state.waits_now {
             return None;
         }
-        Some(match state.turned_in < beat || beat == 0 {
-            true => Wait::Now,
-            false => Wait::Later,
-        })
+        let is_new = beat.is_none_or(|beat| state.turned_in < beat);
+        if is_new || state.frames.len() >= FRAMES_OF_A_TURN {
+            state.waits_now = true;
+            return Some(Wait::Now);
+        }
+        let waited = std::mem::replace(&mut state.waits_later, true);
+        (!waited).then_some(Wait::Later)
+    }
+
+    /// The session waits for its beat no more: whether it has to be put among those who wait for their turn.
+    #[must_use]
+    pub fn beat_began(&self) -> bool {
+        let mut state = self.state.lock();
+        state.waits_later = false;
+        let waits = !state.waits_now && state.has_something();
+        state.waits_now |= waits;
+        waits
     }
 
     /// It is the session's turn, in a beat: wakes it when there still is something to take.
-    pub fn turn(&self, beat: u64) {
+    pub fn turn(&self, beat: Option<u64>) {
         let mut state = self.state.lock();
-        state.in_turn = false;
-        state.turned_in = beat;
-        let wake = state.behind || !state.frames.is_empty();
+        state.waits_now = false;
+        state.turned_in = beat.unwrap_or_default();
+        let wake = state.has_something();
         drop(state);
         if wake {
             self.wake();
@@ -253,6 +273,10 @@ impl Queue {
 }
 
 impl State {
+    fn has_something(&self) -> bool {
+        self.behind || !self.frames.is_empty()
+    }
+
     fn events(&self) -> usize {
         self.frames.len() - self.passing
     }
@@ -319,7 +343,7 @@ pub mod tests {
     }
 
     fn queue() -> Arc<Queue> {
-        Queue::new(LoginId(1), &options())
+        Queue::new(LoginId(1), 0, &options())
     }
 
     fn sorts(queue: &Queue) -> Vec<Sort> {

@@ -186,7 +186,7 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Box<Session>, 
     if live.skip_catch_up_buffer.load(Ordering::Relaxed) {
         session.lose_what_came().await.map_err(unserved)?;
     }
-    session.beat_at = Instant::now() + session.first_beat();
+    session.beat_at = live.beat_near(Instant::now() + session.first_beat());
     let welcome = wire::Welcome {
         session_id: session.id.as_str().to_owned(),
         user_id: session.caller.user.0,
@@ -479,7 +479,7 @@ impl Session {
         if now - self.heard_at > self.live.options.heartbeat * 5 / 2 {
             return Err(close(close::IDLE));
         }
-        self.beat_at = now + self.live.options.heartbeat;
+        self.beat_at = self.live.beat_near(now + self.live.options.heartbeat);
         let live = Arc::clone(&self.live);
         let heartbeat = match in_time(&live, self.beat()).await {
             Ok((beat, left)) => {
