@@ -6,6 +6,8 @@
 
 pub mod flaky;
 mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
 #[cfg(any(test, feature = "suites"))]
 pub mod suite;
 
@@ -13,6 +15,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 pub use memory::Memory;
@@ -44,8 +48,17 @@ pub trait Bus<M: Payload>: Send + Sync {
     fn publish(&self, subject: &str, message: M);
 
     /// Calls `sink` with what is published on `subject` until the subscription is dropped. A message on its way
-    /// at that moment may still come. What was published before does not come.
+    /// at that moment may still come. What was published before does not come. What this node publishes from now
+    /// on comes; what others publish comes as soon as the subscription is [settled](Bus::settled).
     fn subscribe(&self, subject: &str, sink: Sink<M>) -> Subscription;
+
+    /// Ends when what other nodes publish reaches the subscriptions that were made before this was called. Who
+    /// reads what a subscription is a hint for reads it after that, and misses nothing in between. It ends soon in
+    /// any case: a bus that is cut off does not wait, for it tells its return as a disruption.
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        // Within a process a subscription holds at once.
+        std::future::ready(()).boxed()
+    }
 
     /// Counts the times at which messages may have been lost on all subjects. Who sees it change treats its
     /// readers as behind.

@@ -2,7 +2,8 @@
 //!
 //! Two questions are asked from outside, and they are not the same. *Is it alive?* To answer at all is the
 //! whole answer: it never depends on a store or on another node, since a restart would mend neither.
-//! *Is it ready?* That is [`Health::report`]: started, not draining, and every check passes.
+//! *Is it ready?* That is [`Health::report`]: started, not draining, and every check passes. What the node works
+//! without, only worse, is remarked and does not take it out of service.
 
 use std::fmt;
 use std::future::Future;
@@ -43,6 +44,8 @@ struct Inner {
 #[derive(Clone)]
 struct Check {
     name: &'static str,
+    /// Whether the node can not be without it.
+    needed: bool,
     ask: Ask,
 }
 
@@ -65,9 +68,23 @@ pub struct Report {
 pub struct Finding {
     /// The check.
     pub name: &'static str,
+    /// Whether the node can not be without it; not told of what it needs.
+    #[serde(skip_serializing_if = "is_true")]
+    pub needed: bool,
     /// What is wrong; nothing when all is well. For operators: no address, no secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+impl Finding {
+    fn hinders(&self) -> bool {
+        self.needed && self.problem.is_some()
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 impl Default for Health {
@@ -89,8 +106,25 @@ impl Health {
         A: Fn() -> F + Send + Sync + 'static,
         F: Future<Output = Result<(), String>> + Send + 'static,
     {
+        self.ask(name, true, ask);
+    }
+
+    /// Adds something that is asked and told as a check is, and that the node works without, only worse.
+    pub fn remark<F, A>(&self, name: &'static str, ask: A)
+    where
+        A: Fn() -> F + Send + Sync + 'static,
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.ask(name, false, ask);
+    }
+
+    fn ask<F, A>(&self, name: &'static str, needed: bool, ask: A)
+    where
+        A: Fn() -> F + Send + Sync + 'static,
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
         let ask: Ask = Arc::new(move || ask().boxed());
-        self.0.checks.write().push(Check { name, ask });
+        self.0.checks.write().push(Check { name, needed, ask });
     }
 
     /// Adds a check whose owner says how it is. Until it does, the check fails.
@@ -124,7 +158,7 @@ impl Health {
         let checks = self.0.checks.read().clone();
         let findings = join_all(checks.into_iter().map(find)).await;
         let state = self.state();
-        let ready = state == State::Ready && findings.iter().all(|f| f.problem.is_none());
+        let ready = state == State::Ready && !findings.iter().any(Finding::hinders);
         Report {
             ready,
             state,
@@ -143,6 +177,7 @@ async fn find(check: Check) -> Finding {
     };
     Finding {
         name: check.name,
+        needed: check.needed,
         problem,
     }
 }
@@ -199,6 +234,20 @@ mod tests {
             "ready": false,
             "state": "ready",
             "checks": [{"name": "store", "problem": "the disk is full"}],
+        });
+        assert_eq!(report, expected);
+    }
+
+    #[tokio::test]
+    async fn a_remark_is_told_and_the_node_stays_ready() {
+        let health = Health::new();
+        health.ready();
+        health.remark("bus", || async { Err("cut off".into()) });
+        let report = serde_json::to_value(health.report(true).await).unwrap();
+        let expected = serde_json::json!({
+            "ready": true,
+            "state": "ready",
+            "checks": [{"name": "bus", "needed": false, "problem": "cut off"}],
         });
         assert_eq!(report, expected);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tertulia_api::live;
+use tertulia_kit::bus::nats;
 use tertulia_kit::config::{Field, Loaded, Problems, Schema, Sources};
 use tertulia_kit::limit::Rate;
 use tertulia_kit::net::Net;
@@ -29,6 +30,7 @@ pub static SCHEMA: Schema = Schema {
         ),
         ("chats", "How large chats may be."),
         ("store", "How chats are kept."),
+        ("bus", "How nodes hear of each other what happens."),
         ("drain", "How the server stops."),
         ("metrics", "What the server counts."),
     ],
@@ -47,7 +49,7 @@ const FIELDS: &[Field] = &[
         10.0.0.0/8.")
         .checked(net),
     Field::choice("log.format", &["pretty", "json"], "How a line looks: for people, or one JSON object."),
-    Field::text("log.levels", "info,fjall=warn,lsm_tree=warn", "What to log, such as info or info,tertulia_store=debug.")
+    Field::text("log.levels", "info,async_nats=warn,fjall=warn,lsm_tree=warn", "What to log, such as info or info,tertulia_store=debug.")
         .checked(telemetry::check_levels),
     Field::number("live.heartbeat_ms", 25_000, 1_000..=300_000, "How often a session hears where its chats \
         end. A lost message shows after this time at the latest."),
@@ -113,6 +115,13 @@ const FIELDS: &[Field] = &[
     Field::number("store.commit_queue_max", 8_192, 1..=1_048_576, "How many writes wait to be synced; more \
         are told to come later."),
     Field::number("store.cache_mib", 128, 8..=1_048_576, "The memory for what is read often."),
+    Field::secret("bus.url", "The NATS servers that carry to each node what happens on others, such as \
+        nats://user:password@a.example.org:4222,nats://b.example.org, or tls://… ; unset, the node is alone. When \
+        they are away nothing is lost: what happens elsewhere comes with heartbeats.")
+        .checked(bus_url),
+    Field::text("bus.prefix", "tertulia", "What the subjects on NATS begin with. All nodes of a deployment have \
+        the same, and each deployment on a NATS server another.")
+        .checked(bus_prefix),
     Field::number("drain.grace_ms", 10_000, 0..=600_000, "How long open calls and sessions have to end when \
         the server stops."),
     Field::number("drain.spread_ms", 5_000, 0..=600_000, "Over how long the clients of a stopping server \
@@ -137,6 +146,7 @@ pub struct Config {
     pub limits: Limits,
     pub chats: Chats,
     pub store: Store,
+    pub bus: Bus,
     pub drain: Drain,
     pub metrics: Metrics,
 }
@@ -206,6 +216,13 @@ pub struct Store {
     pub commit_bytes_max: usize,
     pub commit_queue_max: usize,
     pub cache_mib: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bus {
+    pub url: Option<Secret>,
+    pub prefix: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -318,6 +335,20 @@ impl Store {
     }
 }
 
+impl Bus {
+    /// Where NATS is; nothing when the node is alone.
+    ///
+    /// # Errors
+    /// When the texts were not checked as those of the table are.
+    pub fn nats(&self) -> anyhow::Result<Option<nats::Options>> {
+        let Some(url) = &self.url else {
+            return Ok(None);
+        };
+        let address = std::str::from_utf8(url.expose())?.parse()?;
+        Ok(Some(nats::Options::new(address, self.prefix.parse()?)))
+    }
+}
+
 impl Drain {
     pub fn grace(&self) -> Duration {
         Duration::from_millis(self.grace_ms)
@@ -351,6 +382,17 @@ fn origin(text: &str) -> Result<(), String> {
 
 fn net(text: &str) -> Result<(), String> {
     let parsed: Result<Net, _> = text.parse();
+    parsed.map(drop).map_err(|e| format!("{e}, not {text:?}"))
+}
+
+/// The words do not show the password.
+fn bus_url(text: &str) -> Result<(), String> {
+    let parsed: Result<nats::Address, _> = text.parse();
+    parsed.map(drop).map_err(|e| e.to_string())
+}
+
+fn bus_prefix(text: &str) -> Result<(), String> {
+    let parsed: Result<nats::Prefix, _> = text.parse();
     parsed.map(drop).map_err(|e| format!("{e}, not {text:?}"))
 }
 
@@ -445,7 +487,22 @@ mod tests {
             ("trusted_proxies", "10.0.0.0/8,proxy"),
             ("log.levels", "tertulia=loud"),
             ("identity.argon2_passes", "0"),
+            ("bus.url", "http://who:hunter2@nats.example.org"),
+            ("bus.prefix", "a b"),
         ]);
-        assert_eq!(problems.unwrap_err().0.len(), 5);
+        let problems = problems.unwrap_err();
+        assert_eq!(problems.0.len(), 7);
+        assert!(!problems.to_string().contains("hunter2"), "{problems}");
+    }
+
+    #[test]
+    fn a_node_is_alone_unless_it_is_told_where_nats_is() {
+        let bus = |flags: &[(&str, &str)]| load_flags(flags).unwrap().value.bus;
+        assert!(bus(&[]).nats().unwrap().is_none());
+        let url = "nats://who:hunter2@a.example.org:4222,nats://b.example.org";
+        let told = bus(&[("bus.url", url)]);
+        assert!(told.nats().unwrap().is_some());
+        let shown = format!("{told:?} {:?}", told.nats());
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use tertulia_api::live::told::Told;
+use tertulia_kit::bus::Bus;
 use tertulia_kit::bus::flaky::{self, Flaky};
-use tertulia_kit::bus::{Bus, Memory};
 use tertulia_store::fjall::{self, CrashPoint};
 
 /// Everything that may be done to a server. The default is nothing.
@@ -65,9 +65,8 @@ impl Harm {
         }
     }
 
-    /// The bus of the node.
-    pub fn bus(&self) -> Arc<dyn Bus<Told>> {
-        let bus = Arc::new(Memory::new());
+    /// What carries what this node tells.
+    pub fn of_bus(&self, bus: Arc<dyn Bus<Told>>) -> Arc<dyn Bus<Told>> {
         match self.bus_faults {
             Some(faults) => Arc::new(Flaky::new(bus, faults)),
             None => bus,

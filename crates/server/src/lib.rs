@@ -5,6 +5,7 @@ pub mod config;
 pub mod config_command;
 pub mod due;
 pub mod harm;
+pub mod logins;
 pub mod metrics;
 pub mod verify;
 pub mod wiring;

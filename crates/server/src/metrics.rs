@@ -9,6 +9,9 @@ use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use tertulia_api::live::Live;
+use tertulia_api::live::told::Told;
+use tertulia_kit::bus::Bus as _;
+use tertulia_kit::bus::nats::Nats;
 use tertulia_kit::health::Health;
 use tertulia_kit::lifecycle::{Kind, Lifecycle};
 use tertulia_kit::metrics::{self, Metrics};
@@ -36,6 +39,40 @@ pub fn of_node(log: &Arc<ChatLog>, live: &Arc<Live>) -> Metrics {
         sessions.sessions_open() as u64
     });
     metrics
+}
+
+/// The numbers of the link to other nodes.
+pub fn of_bus(metrics: &Metrics, nats: &Nats<Told>) {
+    let asked = nats.clone();
+    metrics.gauge(
+        "tertulia_bus_subjects",
+        "On how many subjects of the bus somebody here listens.",
+        move || asked.subjects() as u64,
+    );
+    let asked = nats.clone();
+    metrics.counter(
+        "tertulia_bus_sent_total",
+        "Messages that this node handed to NATS.",
+        move || asked.sent(),
+    );
+    let asked = nats.clone();
+    metrics.counter(
+        "tertulia_bus_heard_total",
+        "Messages of other nodes that came over NATS.",
+        move || asked.heard(),
+    );
+    let asked = nats.clone();
+    metrics.counter(
+        "tertulia_bus_lost_total",
+        "Messages for other nodes that were dropped, because NATS was away or too slow.",
+        move || asked.lost(),
+    );
+    let disruptions = nats.disruptions();
+    metrics.counter(
+        "tertulia_bus_disruptions_total",
+        "Times at which messages of other nodes may have been lost.",
+        move || *disruptions.borrow(),
+    );
 }
 
 /// What the probes know, as Prometheus reads it.

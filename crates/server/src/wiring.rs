@@ -13,7 +13,10 @@ use tertulia_api::http::{Doors, rpc_service};
 use tertulia_api::live::Live;
 use tertulia_api::live::feed::Feed;
 use tertulia_api::live::hub::Hub;
+use tertulia_api::live::told::Told;
 use tertulia_api::rpc::{Services, full_router};
+use tertulia_kit::bus::nats::Nats;
+use tertulia_kit::bus::{Bus, Memory};
 use tertulia_kit::clock::{HighWater, SharedClock};
 use tertulia_kit::error::Failure;
 use tertulia_kit::health::Health;
@@ -29,18 +32,22 @@ use tertulia_services::users::Users;
 use tertulia_store::fjall::ChatLog;
 use tertulia_store::sqlite::Sqlite;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::anew;
 use crate::config::Config;
 use crate::due;
 use crate::harm::Harm;
+use crate::logins;
 use crate::metrics;
 
 /// The version of the data folder's layout that this binary writes.
 const DATA_FORMAT: u32 = 1;
 /// How many callers' budgets are remembered, of logins and of addresses each.
 const CALLERS_WATCHED_MAX: usize = 100_000;
+/// How long a start waits for NATS.
+const LINK_WAIT: Duration = Duration::from_secs(2);
 /// How often the clock's mark is moved on; the mark is seconds ahead.
 const CLOCK_KEEP: Duration = Duration::from_secs(1);
 
@@ -83,7 +90,12 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     let told = lifecycle.told_loops();
     lifecycle.spawn_loop("clock", move || keep_clock(mark.clone(), told.clone()));
 
-    let bus = harm.bus();
+    let nats = link(&config, &lifecycle, &health)?;
+    let bus: Arc<dyn Bus<Told>> = match &nats {
+        Some(nats) => Arc::new(nats.clone()),
+        None => Arc::new(Memory::new()),
+    };
+    let bus = harm.of_bus(bus);
     let feed = Feed::new(Arc::clone(&bus));
     let sqlite = Sqlite::open(&folder.path().join("people.sqlite")).await?;
     let log = ChatLog::open(
@@ -111,6 +123,11 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     )
     .await?;
     let identity = Arc::new(identity);
+    if nats.is_some() {
+        let told = lifecycle.told(Kind::Job);
+        let learning = logins::keep_learning(identity.clone(), told);
+        lifecycle.spawn(Kind::Job, "logins", learning);
+    }
     let chats = Arc::new(Chats::new(
         log.clone(),
         users.clone(),
@@ -183,6 +200,13 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     lifecycle.spawn(Kind::Door, "http", serving);
     watch(&health, &log, &sqlite);
     let numbers = metrics::of_node(&log, &live);
+    if let Some(nats) = &nats {
+        metrics::of_bus(&numbers, nats);
+        // Who comes first is told at once what happens elsewhere; without NATS the node works as well.
+        if timeout(LINK_WAIT, nats.connected()).await.is_err() {
+            tracing::warn!("NATS is not there yet: nodes do not hear each other");
+        }
+    }
     let metrics = metrics::serve(&numbers, &health, &config.metrics.listen, &lifecycle).await?;
     health.ready();
 
@@ -210,6 +234,21 @@ impl Node {
         tracing::info!("draining {} sessions", self.live.sessions_open());
         self.lifecycle.stop(Grace::of_connections(self.grace)).await
     }
+}
+
+/// The link to other nodes; nothing when the node is alone.
+fn link(
+    config: &Config,
+    lifecycle: &Lifecycle,
+    health: &Health,
+) -> anyhow::Result<Option<Nats<Told>>> {
+    let Some(options) = config.bus.nats().context("the bus")? else {
+        return Ok(None);
+    };
+    let nats = Nats::start(options, lifecycle);
+    let asked = nats.clone();
+    health.remark("bus", move || std::future::ready(asked.health()));
+    Ok(Some(nats))
 }
 
 /// What readiness asks.

@@ -3,7 +3,8 @@
 //! An account is a name with a password. Signing in makes a login, which is one device; the login holds a
 //! refresh token, good for one exchange, and an access token, good for minutes and verified without the
 //! store. A login ends by its owner's wish, by age, or because a spent refresh token came back: then somebody
-//! has a copy. An ended login is refused at once, also while its access token is still good.
+//! has a copy. An ended login is refused at once, also while its access token is still good; on other nodes, as soon as
+//! they learn of it.
 
 mod access_tokens;
 mod ended;
@@ -17,6 +18,7 @@ pub mod suite;
 mod weak;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -53,6 +55,9 @@ const NAMES_WATCHED_MAX: usize = 100_000;
 /// How long a login is kept after it is over, so that its tokens are still answered by what became of it.
 const OVER_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
+/// How far the clocks of two nodes may be apart, in milliseconds, and a login's end still be learnt of.
+const CLOCKS_APART_MAX_MS: i64 = 60_000;
+
 /// The service.
 pub struct Identity {
     options: Options,
@@ -64,6 +69,8 @@ pub struct Identity {
     access_tokens: AccessTokens,
     attempts: Budgets<String>,
     ended: Ended,
+    /// Up to when the ends of logins were learnt of, in milliseconds since 1970.
+    learnt_to_ms: AtomicI64,
     told: Arc<dyn LoginsEnded>,
 }
 
@@ -102,6 +109,7 @@ impl Identity {
             clock,
             peppers,
             ended,
+            learnt_to_ms: AtomicI64::new(now),
             told,
         })
     }
@@ -314,6 +322,21 @@ impl Identity {
         if self.ended.contains(caller.login) {
             return Err(errors::login_ended());
         }
+        Ok(())
+    }
+
+    /// Learns which logins ended on other nodes that share the store, so that their access tokens are refused here as
+    /// well. To be asked again and again; a round that fails is made up for by the next.
+    ///
+    /// # Errors
+    /// The failure of the store.
+    pub async fn learn_ended(&self) -> Result<()> {
+        let now = self.clock.now_ms();
+        let since = self.learnt_to_ms.load(Ordering::Relaxed) - CLOCKS_APART_MAX_MS;
+        for (login, at_ms) in self.store.ended_since(since).await? {
+            self.ended.add(login, at_ms, now);
+        }
+        self.learnt_to_ms.store(now, Ordering::Relaxed);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -9,6 +10,7 @@ use tertulia_kit::bus::{Bus, Sink, Subscription};
 use tertulia_services::access::Caller;
 use tertulia_services::ids::{ChatId, UserId};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Options;
 use super::queue::Queue;
@@ -17,6 +19,9 @@ use super::turns::Turns;
 use super::warm::WarmChats;
 
 const SHARDS: usize = 64;
+/// Over how long the sessions are told that the bus was disrupted, and how often at most. A bus that comes and goes
+/// would otherwise have all of them read again and again, all at once.
+const HEED_OVER: Duration = Duration::from_secs(1);
 
 /// The sessions, by user.
 pub struct Hub {
@@ -61,8 +66,8 @@ impl Hub {
         })
     }
 
-    /// Attaches a session: from now on everything that concerns its user comes into its queue. None when
-    /// the user has too many sessions here.
+    /// Attaches a session: from now on everything that concerns its user comes into its queue, and what other
+    /// nodes say of it as soon as that is [settled](Hub::settled). None when the user has too many sessions here.
     pub fn attach(self: &Arc<Self>, caller: &Caller) -> Option<Attached> {
         let queue = Queue::new(caller.login, self.turns.next_phase(), &self.options);
         let user = caller.user;
@@ -93,12 +98,20 @@ impl Hub {
         })
     }
 
+    /// Waits until what other nodes say reaches every session that is attached.
+    pub async fn settled(&self) {
+        self.bus.settled().await;
+    }
+
     /// Makes all sessions catch up whenever the bus says that it may have lost something. Never ends.
     pub async fn heed_disruptions(&self) {
         let mut disruptions = self.disruptions.clone();
         while disruptions.changed().await.is_ok() {
-            let sessions = self.fall_behind();
+            // What disturbs it from here on is heeded in the next round.
+            let over = Instant::now() + HEED_OVER;
+            let sessions = self.fall_behind().await;
             tracing::warn!("the bus was disrupted: {sessions} sessions catch up");
+            sleep_until(over).await;
         }
         // The bus has gone, and with it whoever could disturb it.
         std::future::pending().await
@@ -109,14 +122,14 @@ impl Hub {
         self.turns.give().await;
     }
 
-    /// How many sessions that concerns.
-    fn fall_behind(&self) -> usize {
+    /// Tells the sessions, shard after shard; how many that were.
+    async fn fall_behind(&self) -> usize {
         let mut sessions = 0;
         for shard in &self.shards {
-            let shard = shard.lock();
-            for queue in shard.values().flat_map(|present| &present.queues) {
-                queue.fall_behind();
-                sessions += 1;
+            let told = fall_behind(&shard.lock());
+            sessions += told;
+            if told > 0 {
+                sleep(HEED_OVER / (2 * SHARDS as u32)).await;
             }
         }
         sessions
@@ -173,6 +186,11 @@ impl Hub {
     fn shard(&self, user: UserId) -> &Mutex<FxHashMap<UserId, Present>> {
         &self.shards[super::spread(user.0) % SHARDS]
     }
+}
+
+fn fall_behind(shard: &FxHashMap<UserId, Present>) -> usize {
+    let queues = shard.values().flat_map(|present| &present.queues);
+    queues.map(|queue| queue.fall_behind()).count()
 }
 
 /// A sink that does not keep the hub.
@@ -257,7 +275,6 @@ mod tests {
     use super::super::queue::Taken;
     use super::super::queue::tests::{event, options};
     use super::*;
-    use std::time::Duration;
     use tertulia_kit::bus::Memory;
     use tertulia_kit::bus::flaky::{Faults, Flaky};
     use tertulia_services::chats::{LeftReason, UserEvent, UserEventBody};

@@ -167,6 +167,7 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Box<Session>, 
         .ok_or_else(|| close(close::TOO_MANY_SESSIONS))?;
     // Attached first, read second: what is committed in between is in the queue, and the answer says how
     // far it reaches, so that the queue gives out only what is behind it.
+    live.hub.settled().await;
     let missed = in_time(live, live.chats.missed(&caller, &hello.cursor)).await;
     let missed = missed.map_err(unserved)?;
     let mut session = Box::new(Session {
@@ -454,6 +455,7 @@ impl Session {
         // Registered first, read second, as at the hello. What has come of a chat by then stays in the queue
         // until it is known that the user is in it.
         let new = self.attached.warm(chats.clone());
+        self.live.hub.settled().await;
         let heads = self.live.chats.heads(&self.caller, &chats);
         let heads = in_time(&self.live, heads).await.map_err(unserved)?;
         let is_in = |chat: &ChatId| heads.iter().any(|(one, _)| one == chat);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -163,6 +164,10 @@ impl<M: Payload> Bus<M> for Flaky<M> {
 
     fn subscribe(&self, subject: &str, sink: Sink<M>) -> Subscription {
         self.inner.subscribe(subject, sink)
+    }
+
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        self.inner.settled()
     }
 
     fn disruptions(&self) -> watch::Receiver<u64> {

@@ -40,7 +40,26 @@ pub async fn run<B: Bus<Note> + 'static>(make: impl Fn() -> Arc<B>) {
     a_sink_may_publish(make()).await;
     many_publishers_do_not_hinder_each_other(make()).await;
     all_is_quiet_about_disruptions(make()).await;
+    a_subscription_settles(make()).await;
     what_is_encoded_can_be_decoded();
+}
+
+/// Runs the claims about two nodes, each claim on a pair of its own that is connected.
+///
+/// # Panics
+/// When a claim does not hold.
+pub async fn run_between<B, F>(make: impl Fn() -> F)
+where
+    B: Bus<Note> + 'static,
+    F: Future<Output = (Arc<B>, Arc<B>)>,
+{
+    let pair = || async {
+        let (one, other) = make().await;
+        (one as SharedBus, other as SharedBus)
+    };
+    both_nodes_hear_once(pair().await).await;
+    what_comes_after_settling_is_heard(pair().await).await;
+    a_node_that_nobody_listens_on_any_more_hears_nothing(pair().await).await;
 }
 
 struct Ear {
@@ -152,6 +171,57 @@ async fn all_is_quiet_about_disruptions(bus: SharedBus) {
     bus.publish("user.1", Note(1));
     ear.hear().await;
     assert!(!disruptions.has_changed().expect("the bus lives"));
+}
+
+async fn both_nodes_hear_once((one, other): (SharedBus, SharedBus)) {
+    let mut ears = [Ear::on(&one, "user.1"), Ear::on(&other, "user.1")];
+    let mut another = Ear::on(&other, "user.12");
+    other.settled().await;
+    for n in 0..100 {
+        one.publish("user.1", Note(n));
+    }
+    one.publish("user.12", Note(100));
+    for ear in &mut ears {
+        for n in 0..100 {
+            assert_eq!(ear.hear().await, Note(n));
+        }
+    }
+    assert_eq!(another.hear().await, Note(100));
+    assert!(ears.iter_mut().all(Ear::silent) && another.silent());
+}
+
+async fn what_comes_after_settling_is_heard((one, other): (SharedBus, SharedBus)) {
+    for n in 0..500 {
+        let subject = format!("user.{n}");
+        let mut ear = Ear::on(&other, &subject);
+        other.settled().await;
+        one.publish(&subject, Note(n));
+        assert_eq!(ear.hear().await, Note(n));
+    }
+}
+
+async fn a_node_that_nobody_listens_on_any_more_hears_nothing(
+    (one, other): (SharedBus, SharedBus),
+) {
+    let (gone, mut stays) = (Ear::on(&other, "user.1"), Ear::on(&other, "user.2"));
+    other.settled().await;
+    let Ear {
+        mut heard,
+        subscription,
+    } = gone;
+    drop(subscription);
+    one.publish("user.1", Note(1));
+    one.publish("user.2", Note(2));
+    assert_eq!(stays.hear().await, Note(2));
+    assert!(heard.try_recv().is_err());
+}
+
+async fn a_subscription_settles(bus: SharedBus) {
+    let mut ear = Ear::on(&bus, "user.1");
+    let settled = timeout(Duration::from_secs(5), bus.settled()).await;
+    assert!(settled.is_ok(), "it ends soon");
+    bus.publish("user.1", Note(1));
+    assert_eq!(ear.hear().await, Note(1));
 }
 
 fn what_is_encoded_can_be_decoded() {

@@ -492,6 +492,34 @@ async fn the_store_has_no_token_and_no_password() {
 }
 
 #[tokio::test]
+async fn a_login_that_ended_on_another_node_is_refused_once_it_is_learnt_of() {
+    let world = world().await;
+    let other = open(
+        options(),
+        &world.store,
+        &world.ids,
+        &world.clock,
+        &world.told,
+    )
+    .await;
+    let stays = world.create("ben").await;
+    for name in ["ana", "cleo"] {
+        let credentials = world.create(name).await;
+        let caller = world.verify(&credentials).unwrap();
+        world.identity.logout(&caller).await.unwrap();
+        // The clock of the node where it is learnt of may be ahead.
+        world.clock.advance_ms(30_000);
+        other.verify(&credentials.access_token).unwrap();
+        other.learn_ended().await.unwrap();
+        assert_eq!(
+            reason(other.verify(&credentials.access_token)),
+            "LOGIN_ENDED"
+        );
+    }
+    other.verify(&stays.access_token).unwrap();
+}
+
+#[tokio::test]
 async fn a_logout_stops_both_tokens() {
     let world = world().await;
     let credentials = world.create("ana").await;

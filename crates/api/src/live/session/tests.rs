@@ -1,6 +1,7 @@
 //! Sessions over channels instead of sockets, on memory stores, with a bus that can be disrupted and a store
 //! that can be stalled.
 
+mod nodes;
 mod stalled;
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -42,6 +43,8 @@ struct World {
     store: Arc<Stalled>,
     identity: Arc<Identity>,
     chats: Arc<Chats>,
+    services: Services,
+    clock: SharedClock,
     authorizer: Authorizer,
     made: AtomicI64,
 }
@@ -52,13 +55,18 @@ async fn world() -> World {
 
 /// A node whose bus holds back so many of a thousand messages.
 async fn world_with(options: Options, held_back: u32) -> World {
+    world_over(options, held_back, Arc::new(MemoryBus::new())).await
+}
+
+/// A node whose bus holds back so many of a thousand messages before it gives them to another.
+async fn world_over(options: Options, held_back: u32, inner: Arc<dyn Bus<Told>>) -> World {
     let clock: SharedClock = Arc::new(SystemClock::starting_at(0));
     let ids = Arc::new(Ids::new(clock.clone(), Node::FIRST));
     let faults = Faults {
         reorder: held_back,
         ..Faults::default()
     };
-    let bus = Arc::new(Flaky::new(Arc::new(MemoryBus::new()), faults));
+    let bus = Arc::new(Flaky::new(inner, faults));
     let feed = Feed::new(bus.clone());
     let accounts = Arc::new(Accounts::default());
     let identity = Identity::open(
@@ -85,33 +93,45 @@ async fn world_with(options: Options, held_back: u32) -> World {
         clock.clone(),
         Limits::default(),
     ));
-    let hub = Hub::new(bus.clone() as Arc<dyn Bus<Told>>, &options);
-    let lifecycle = Lifecycle::new();
-    let live = Live::new(options, hub, chats.clone(), clock.clone(), lifecycle);
     let services = Services {
         identity: identity.clone(),
         users,
         chats: chats.clone(),
     };
-    let authorizer = Authorizer::new(chats.clone());
+    let live = node(options, bus.clone(), &services, &clock);
+    World {
+        live,
+        bus,
+        store,
+        authorizer: Authorizer::new(chats.clone()),
+        identity,
+        chats,
+        services,
+        clock,
+        made: AtomicI64::new(0),
+    }
+}
+
+/// A node with sessions of its own.
+fn node(
+    options: Options,
+    bus: Arc<dyn Bus<Told>>,
+    services: &Services,
+    clock: &SharedClock,
+) -> Arc<Live> {
+    let (chats, clock) = (services.chats.clone(), clock.clone());
+    let hub = Hub::new(bus, &options);
+    let live = Live::new(options, hub, chats.clone(), clock.clone(), Lifecycle::new());
     let parts = Parts {
-        identity: identity.clone(),
-        authorizer: authorizer.clone(),
+        identity: services.identity.clone(),
+        authorizer: Authorizer::new(chats),
         login_budget: None,
         address_budget: None,
         clock,
         call_timeout: PATIENCE,
     };
-    live.set_gate(Gate::new(parts, router(&services)));
-    World {
-        live,
-        bus,
-        store,
-        identity,
-        chats,
-        authorizer,
-        made: AtomicI64::new(0),
-    }
+    live.set_gate(Gate::new(parts, router(services)));
+    live
 }
 
 /// Somebody who is signed in.
@@ -176,15 +196,26 @@ impl World {
 
     /// A connection that has said nothing.
     fn connect(&self) -> Client {
+        Client::of(&self.live)
+    }
+
+    /// A session of somebody, and its welcome.
+    async fn hello(&self, person: &Person) -> (Client, wire::Welcome) {
+        Client::hello(&self.live, person).await
+    }
+}
+
+impl Client {
+    fn of(live: &Arc<Live>) -> Client {
         let (to_server, from_client) = mpsc::channel(FRAMES_MAX);
         let (to_client, from_server) = mpsc::channel(FRAMES_MAX);
         let wire = Channels {
             inbound: from_client,
             outbound: to_client,
         };
-        let place = self.live.enter().unwrap();
-        let session = run(Arc::clone(&self.live), wire, place);
-        let lifecycle = &self.live.lifecycle;
+        let place = live.enter().unwrap();
+        let session = run(Arc::clone(live), wire, place);
+        let lifecycle = &live.lifecycle;
         lifecycle.spawn(lifecycle::Kind::Connection, "session", session);
         Client {
             to_server,
@@ -192,9 +223,8 @@ impl World {
         }
     }
 
-    /// A session of somebody, and its welcome.
-    async fn hello(&self, person: &Person) -> (Client, wire::Welcome) {
-        let mut client = self.connect();
+    async fn hello(live: &Arc<Live>, person: &Person) -> (Client, wire::Welcome) {
+        let mut client = Client::of(live);
         client.say_hello(person).await;
         let welcome = client.welcome().await;
         (client, welcome)

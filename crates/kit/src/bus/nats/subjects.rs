@@ -1,0 +1,106 @@
+//! What everything is called on NATS. All of it is below the prefix of the deployment, so that several can share a
+//! server, and a node needs rights to `prefix.>` only.
+
+use std::str::FromStr;
+
+/// Below it are the subjects of the bus.
+const BUS: &str = "bus";
+/// Here a node says that messages of its own may have been lost on the way.
+const LOST: &str = "lost";
+/// Here nobody ever listens. That the server says so shows that it knows all that was said to it before.
+const NOBODY: &str = "nobody";
+/// Below it a node gets its answers.
+const INBOX: &str = "inbox";
+
+/// How long a prefix may be.
+const PREFIX_BYTES_MAX: usize = 64;
+
+/// What the subjects of a deployment begin with: letters, digits, `-`, `_`, and `.` between them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix(String);
+
+/// It is no prefix.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("wants at most {PREFIX_BYTES_MAX} letters, digits, - and _, with dots between them")]
+pub struct BadPrefix;
+
+impl FromStr for Prefix {
+    type Err = BadPrefix;
+
+    fn from_str(text: &str) -> Result<Self, BadPrefix> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        let is_token = |token: &str| !token.is_empty() && token.bytes().all(plain);
+        match text.len() <= PREFIX_BYTES_MAX && text.split('.').all(is_token) {
+            true => Ok(Prefix(text.to_owned())),
+            false => Err(BadPrefix),
+        }
+    }
+}
+
+/// The subjects below a prefix.
+#[derive(Debug)]
+pub struct Subjects {
+    bus: String,
+    lost: String,
+    nobody: String,
+    inbox: String,
+}
+
+impl Subjects {
+    /// Those below `prefix`.
+    pub fn new(Prefix(prefix): &Prefix) -> Self {
+        Subjects {
+            bus: format!("{prefix}.{BUS}."),
+            lost: format!("{prefix}.{LOST}"),
+            nobody: format!("{prefix}.{NOBODY}"),
+            inbox: format!("{prefix}.{INBOX}"),
+        }
+    }
+
+    /// A subject of the bus.
+    pub fn of(&self, subject: &str) -> String {
+        [&self.bus, subject].concat()
+    }
+
+    /// The subject of the bus that has this name.
+    pub fn named<'a>(&self, name: &'a str) -> Option<&'a str> {
+        name.strip_prefix(&self.bus)
+    }
+
+    /// Where nodes say that messages of theirs were lost.
+    pub fn lost(&self) -> String {
+        self.lost.clone()
+    }
+
+    /// Where nobody listens.
+    pub fn nobody(&self) -> String {
+        self.nobody.clone()
+    }
+
+    /// Below it answers come.
+    pub fn inbox(&self) -> &str {
+        &self.inbox
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_found_by_its_name() {
+        let subjects = Subjects::new(&"acme.shop-1".parse().unwrap());
+        let name = subjects.of("user.17");
+        assert_eq!(name, "acme.shop-1.bus.user.17");
+        assert_eq!(subjects.named(&name), Some("user.17"));
+        assert_eq!(subjects.named(&subjects.lost()), None);
+    }
+
+    #[test]
+    fn a_prefix_is_plain() {
+        let long = "a".repeat(PREFIX_BYTES_MAX + 1);
+        for text in ["", "a b", "a..b", ".a", "a.", "a.*", ">", "ä", &long] {
+            assert_eq!(text.parse::<Prefix>(), Err(BadPrefix), "{text:?}");
+        }
+    }
+}
