@@ -25,6 +25,23 @@ pub struct Figure {
     pub p99_ms: Option<f64>,
     /// The value of each run, in the order in which they ran.
     pub runs: Vec<f64>,
+    /// Where it lies on a curve of several figures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub along: Option<Along>,
+    /// Which share of all runs' times was how long at most, in milliseconds, shortest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub times_ms: Vec<(f64, f64)>,
+}
+
+/// A place on a curve.
+#[derive(Debug, Clone, Serialize)]
+pub struct Along {
+    /// Names the curve.
+    pub curve: String,
+    /// What grows from one place to the next.
+    pub of: &'static str,
+    /// How far it has grown.
+    pub at: f64,
 }
 
 impl Figure {
@@ -40,6 +57,8 @@ impl Figure {
             p50_ms,
             p99_ms,
             runs,
+            along: None,
+            times_ms: Vec::new(),
         })
     }
 
@@ -56,6 +75,7 @@ impl Figure {
             cpu_us_per_unit: median_of(&|o| o.cpu_us_per_message()),
             p50_ms: median_of(&|o| Some(milliseconds(&o.ack_ns, 0.5))),
             p99_ms: median_of(&|o| Some(milliseconds(&o.ack_ns, 0.99))),
+            times_ms: times_of(runs.iter().map(|o| &o.ack_ns)),
             ..Figure::of(name, "messages/s", rates)?
         })
     }
@@ -74,6 +94,7 @@ impl Figure {
             cpu_us_per_unit: median_of(&|o| o.cpu_us_per_delivery()),
             p50_ms: median_of(&|o| Some(milliseconds(&o.delivery_ns, 0.5))),
             p99_ms: median_of(&|o| Some(milliseconds(&o.delivery_ns, 0.99))),
+            times_ms: times_of(runs.iter().map(|o| &o.delivery_ns)),
             ..Figure::of(name, "deliveries/s", rates)?
         })
     }
@@ -127,6 +148,30 @@ pub fn median(values: &[f64]) -> Option<f64> {
 /// A quantile in milliseconds.
 pub fn milliseconds(histogram: &Histogram<u64>, quantile: f64) -> f64 {
     histogram.value_at_quantile(quantile) as f64 / 1e6
+}
+
+/// The shares whose times are kept.
+const SHARES: [f64; 11] = [
+    0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999,
+];
+
+/// Which share of the times was how long at most, in milliseconds: as far as there are so many.
+pub fn times(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
+    let shares = SHARES.into_iter();
+    let shares = shares.filter(|share| histogram.len() as f64 * (1.0 - share) >= 1.0);
+    shares
+        .map(|share| (share, milliseconds(histogram, share)))
+        .collect()
+}
+
+/// The same of all of them together.
+fn times_of<'a>(histograms: impl Iterator<Item = &'a Histogram<u64>>) -> Vec<(f64, f64)> {
+    // It was made to grow, so that it takes any time.
+    let mut all = Histogram::new(3).expect("three digits are allowed");
+    for histogram in histograms {
+        all.add(histogram).expect("it grows");
+    }
+    times(&all)
 }
 
 /// The quantiles that are shown.
@@ -210,6 +255,18 @@ mod tests {
         assert_eq!(median(&[]), None);
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn a_share_is_shown_only_when_there_are_so_many_times() {
+        let mut histogram = Histogram::new(3).unwrap();
+        for ms in 1..=100 {
+            histogram.record(ms * 1_000_000).unwrap();
+        }
+        let times = times(&histogram);
+        let shares: Vec<f64> = times.iter().map(|(share, _)| *share).collect();
+        assert_eq!(shares, [0.5, 0.75, 0.9, 0.95, 0.98, 0.99]);
+        assert!((times[0].1 - 50.0).abs() < 0.1, "{times:?}");
     }
 
     #[test]
