@@ -289,9 +289,9 @@ pub struct Bench {
     /// Only these parts.
     #[arg(long, value_delimiter = ',', value_name = "PARTS")]
     only: Vec<bench::Part>,
-    /// Where the large store is made and kept for the next time; without it, it is made each time.
+    /// Where the store that grows is kept for the next time, which then begins with its end.
     #[arg(long, value_name = "FOLDER")]
-    loaded: Option<PathBuf>,
+    grown: Option<PathBuf>,
     /// Where the figures go.
     #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
     out: PathBuf,
@@ -345,7 +345,7 @@ async fn dispatch(command: LoadCommand) -> Result<ExitCode> {
         LoadCommand::Bench(Bench {
             quick,
             only,
-            loaded,
+            grown,
             out,
         }) => {
             proc::raise_open_files();
@@ -356,7 +356,7 @@ async fn dispatch(command: LoadCommand) -> Result<ExitCode> {
             };
             let plan = bench::Plan {
                 only,
-                loaded_in: loaded,
+                grown_in: grown,
                 ..plan
             };
             enough_files(plan.hot.0)?;

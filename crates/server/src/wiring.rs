@@ -28,7 +28,6 @@ use tertulia_services::identity::{self, Identity, Peppers, SigningKeys};
 use tertulia_services::users::Users;
 use tertulia_store::fjall::ChatLog;
 use tertulia_store::sqlite::Sqlite;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::anew;
@@ -161,8 +160,7 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     let gate = Gate::new(parts, router);
     live.set_gate(gate.clone());
 
-    let listener = TcpListener::bind(config.listen)
-        .await
+    let listener = transport::listen(config.listen)
         .with_context(|| format!("the address {} can not be listened on", config.listen))?;
     let address = listener.local_addr()?;
     let doors = Doors {

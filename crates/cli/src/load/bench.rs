@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::child::Running;
 use super::group::Flow;
@@ -31,10 +31,10 @@ pub struct Plan {
     pub idle_connections: [usize; 2],
     /// How long they rest.
     pub idle_rest: Duration,
-    /// How many messages are stored in how many chats beside pairs that talk.
-    pub loaded: (u64, usize),
+    /// At how many messages a store is measured that grows, and how many chats it has.
+    pub grown: ([u64; 3], usize),
     /// Where that store is kept for the next time.
-    pub loaded_in: Option<PathBuf>,
+    pub grown_in: Option<PathBuf>,
     /// How large the groups are.
     pub groups: [usize; 2],
     /// How often a client comes back for one figure.
@@ -64,8 +64,8 @@ pub enum Part {
     Start,
     /// Pairs that talk, and starts on what they leave.
     Direct,
-    /// Pairs that talk beside much that is stored.
-    Loaded,
+    /// A store that grows, and pairs that talk beside what is in it.
+    Grown,
     /// Groups.
     Group,
     /// Coming back.
@@ -93,8 +93,8 @@ impl Plan {
             warm_up: Duration::from_secs(2),
             idle_connections: [10_000, 19_500],
             idle_rest: Duration::from_secs(25),
-            loaded: (5_000_000, 100_000),
-            loaded_in: None,
+            grown: ([10_000, 1_000_000, 5_000_000], 100_000),
+            grown_in: None,
             groups: [100, 1_000],
             comes_back: 200,
             chats: [500, 2_000],
@@ -118,8 +118,8 @@ impl Plan {
             warm_up: Duration::from_millis(500),
             idle_connections: [100, 500],
             idle_rest: Duration::from_secs(3),
-            loaded: (5_000, 50),
-            loaded_in: None,
+            grown: ([1_000, 3_000, 5_000], 50),
+            grown_in: None,
             groups: [10, 100],
             comes_back: 5,
             chats: [50, 200],
@@ -164,8 +164,8 @@ pub async fn run(plan: &Plan) -> Result<()> {
         let existing = starts(plan.starts, |_| used.clone()).await?;
         figures.extend(Figure::of("cold start, folder of the load", "ms", existing));
     }
-    if is_wanted(Part::Loaded) {
-        talk_loaded(plan, folders.path(), &mut figures).await?;
+    if is_wanted(Part::Grown) {
+        grow(plan, folders.path(), &mut figures).await?;
     }
     if is_wanted(Part::Group) {
         for members in plan.groups {
@@ -246,25 +246,36 @@ async fn talk(plan: &Plan, folder: &Path, figures: &mut Vec<Figure>) -> Result<(
     running.stop().await
 }
 
-/// Measures pairs that talk beside much that is stored.
-async fn talk_loaded(plan: &Plan, folders: &Path, figures: &mut Vec<Figure>) -> Result<()> {
-    let (stored, chats) = plan.loaded;
-    let filling = grow::Plan::of(chats, TEXT_BYTES);
-    let kept = plan.loaded_in.clone();
-    let kept = kept.unwrap_or_else(|| folders.join("loaded"));
-    say(&format!("{stored} messages in {chats} chats, made first"));
+/// Measures a store as it grows, and pairs that talk beside all that is in it in the end.
+async fn grow(plan: &Plan, folders: &Path, figures: &mut Vec<Figure>) -> Result<()> {
+    let (stages, chats) = plan.grown;
+    let kept = plan.grown_in.clone();
+    let kept = kept.unwrap_or_else(|| folders.join("grown"));
+    say(&format!("a store of {chats} chats"));
     let began = Instant::now();
-    let mut store = grow::Store::open(&kept, filling).await?;
-    store.fill(stored).await?;
+    let mut store = grow::Store::open(&kept, grow::Plan::of(chats, TEXT_BYTES)).await?;
+    let end = stages[stages.len() - 1];
+    ensure!(
+        store.stored() <= end + end / 10,
+        "{} holds {} messages: name another folder",
+        kept.display(),
+        store.stored()
+    );
+    for stage in stages {
+        if store.stored() < stage {
+            say(&format!("it grows to {stage} messages"));
+            figures.extend(store.grow(stage).await?);
+        }
+    }
     let made = began.elapsed().as_secs_f64();
+    let name = format!("direct on {} stored", Readable(end as f64));
+    figures.extend(Figure::of(format!("{name}: made ready"), "s", vec![made]));
     // What is measured adds to the store; the one that is kept shall stay as it is.
-    let used = folders.join("loaded-used");
+    let used = folders.join("grown-used");
     store.copy_data(&used)?;
     let running = Running::start(&used).await?;
     let pairs = store.pairs(running.server).await?;
-    let name = format!("direct on {} stored", Readable(stored as f64));
     talk_on(plan, &name, &running, pairs, figures).await?;
-    figures.extend(Figure::of(format!("{name}: made ready"), "s", vec![made]));
     running.stop().await
 }
 
@@ -547,9 +558,10 @@ fn method(plan: &Plan, date: &str, busy: &str, program: &Path) {
          when a message was due to its acknowledgement."
     );
     println!(
-        "Direct on a store: the same, beside {} messages in {} chats that were written through the same door.",
-        Readable(plan.loaded.0 as f64),
-        Readable(plan.loaded.1 as f64)
+        "Stored: messages of {TEXT_BYTES} bytes in {} chats of two, written through the door that everybody uses; a \
+         stop is the time between two acknowledgements of anybody; then 200 pairs talk at 1,000/s, and the server is \
+         started anew. Direct on a store: the pairs as above, beside those messages.",
+        Readable(plan.grown.1 as f64)
     );
     println!(
         "Group: everybody is connected and hears everything; times are from when a message was due to its coming at \

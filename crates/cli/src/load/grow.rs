@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
+use hdrhistogram::Histogram;
 
 use super::child::Running;
 use super::people::{Pair, Server};
@@ -157,6 +158,11 @@ impl Store {
         })
     }
 
+    /// How many messages there are.
+    pub fn stored(&self) -> u64 {
+        self.people.stored
+    }
+
     /// Those who talk beside what is stored, signed in at a server that has this store.
     ///
     /// # Errors
@@ -179,21 +185,12 @@ impl Store {
         let (started_in, resident) = (running.started_in, running.process.resident_bytes());
         running.stop().await?;
         let rested = Rested {
+            stored: self.people.stored,
             disk,
             started_in,
             resident,
         };
         Ok(rows(to, &grown, &rested))
-    }
-
-    /// Stores messages until there are so many.
-    ///
-    /// # Errors
-    /// As [`grow`](Self::grow).
-    pub async fn fill(&mut self, to: u64) -> Result<()> {
-        let running = start(&self.folder, &self.plan).await?;
-        self.fill_on(&running, to).await?;
-        running.stop().await
     }
 
     /// Copies the server's data to another folder.
@@ -242,6 +239,8 @@ impl Store {
         let paced = direct::run(server, pairs, &plan, || {}).await?;
         let broken = paced.violations;
         ensure!(broken.total() == 0, "a promise was broken: {broken:?}");
+        self.people.stored += paced.sent_in_all;
+        self.people.save(&self.folder)?;
         Ok(Grown {
             filled,
             paced,
@@ -258,6 +257,7 @@ async fn start(folder: &Path, plan: &Plan) -> Result<Running> {
 
 /// What a server that has just started says of a store.
 struct Rested {
+    stored: u64,
     disk: u64,
     started_in: Duration,
     resident: Option<u64>,
@@ -296,76 +296,66 @@ fn rows(size: u64, grown: &Grown, rested: &Rested) -> Vec<Figure> {
     let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
     let row = |what: &str, unit: &'static str, value: Option<f64>| {
         let name = format!("{} stored: {what}", Readable(size as f64));
-        let runs = value.into_iter().collect();
-        Figure::of(name, unit, runs).map(|figure| Figure {
-            along: Some(Along {
-                curve: what.to_owned(),
-                of: "messages stored",
-                at: size as f64,
-            }),
+        Figure::of(name, unit, value.into_iter().collect())
+    };
+    let curve = |what: &str, unit: &'static str, value: Option<f64>| {
+        let along = Along {
+            curve: what.to_owned(),
+            of: "messages stored",
+            at: size as f64,
+        };
+        row(what, unit, value).map(|figure| Figure {
+            along: Some(along),
             ..figure
         })
     };
-    let paced = &grown.paced;
+    let timed = |figure: Option<Figure>, histogram: &Histogram<u64>, cpu: Option<f64>| {
+        figure.map(|figure| Figure {
+            cpu_us_per_unit: cpu,
+            p50_ms: Some(milliseconds(histogram, 0.5)),
+            p99_ms: Some(milliseconds(histogram, 0.99)),
+            times_ms: times(histogram),
+            ..figure
+        })
+    };
     let mut figures = Vec::new();
     if let Some(filled) = &grown.filled {
         let each = |of: f64| of / filled.messages as f64;
         let rate = filled.messages as f64 / filled.took.as_secs_f64();
-        figures.extend(
-            row("filling", "messages/s", Some(rate)).map(|figure| Figure {
-                p50_ms: Some(milliseconds(&filled.ack_ns, 0.5)),
-                p99_ms: Some(milliseconds(&filled.ack_ns, 0.99)),
-                times_ms: times(&filled.ack_ns),
-                cpu_us_per_unit: filled.cpu.map(|cpu| each(cpu.as_secs_f64() * 1e6)),
-                ..figure
-            }),
-        );
         let cpu = filled.cpu.map(|cpu| each(cpu.as_secs_f64() * 1e6));
-        figures.extend(row("CPU while filling", "us/message", cpu));
+        let rate = row("filling", "messages/s", Some(rate));
+        figures.push(timed(rate, &filled.ack_ns, cpu));
+        figures.push(curve("CPU while filling", "us/message", cpu));
         let written = filled.written_bytes.map(|bytes| each(bytes as f64));
-        figures.extend(row("disk writes", "B/message", written));
+        figures.push(curve("disk writes", "B/message", written));
         let longest = filled.stops.longest.as_secs_f64() * 1e3;
-        figures.extend(row("longest stop of sends", "ms", Some(longest)));
+        figures.push(curve("longest stop of sends", "ms", Some(longest)));
         let long = format!("stops over {STOP:?}");
-        figures.extend(row(&long, "times", Some(filled.stops.long as f64)));
+        figures.push(row(&long, "times", Some(filled.stops.long as f64)));
     }
-    let talk = row(
-        "paced 1,000/s",
-        "messages/s",
-        Some(paced.delivered_per_second()),
-    );
-    figures.extend(talk.map(|figure| Figure {
-        cpu_us_per_unit: paced.cpu_us_per_message(),
-        p50_ms: Some(milliseconds(&paced.ack_ns, 0.5)),
-        p99_ms: Some(milliseconds(&paced.ack_ns, 0.99)),
-        times_ms: times(&paced.ack_ns),
-        ..figure
-    }));
+    let Grown { paced, .. } = grown;
+    let cpu = paced.cpu_us_per_message();
+    let rate = row("paced", "messages/s", Some(paced.delivered_per_second()));
+    figures.push(timed(rate, &paced.ack_ns, cpu));
+    let p99 = milliseconds(&paced.ack_ns, 0.99);
     let longest = paced.ack_ns.max() as f64 / 1e6;
     let disk = rested.disk as f64;
     let started = rested.started_in.as_secs_f64() * 1e3;
-    let rest = [
-        ("CPU paced", "us/message", paced.cpu_us_per_message()),
-        ("longest wait for an ack, paced", "ms", Some(longest)),
-        (
-            "memory of the server, at work",
-            "MiB",
-            grown.resident.map(mib),
+    figures.extend([
+        curve("CPU paced", "us/message", cpu),
+        curve("p99 of acks, paced", "ms", Some(p99)),
+        row("longest wait for an ack, paced", "ms", Some(longest)),
+        curve("memory at work", "MiB", grown.resident.map(mib)),
+        curve("memory just started", "MiB", rested.resident.map(mib)),
+        row("on disk", "MiB", Some(mib(rested.disk))),
+        curve(
+            "on disk each",
+            "B/message",
+            Some(disk / rested.stored as f64),
         ),
-        (
-            "memory of the server, just started",
-            "MiB",
-            rested.resident.map(mib),
-        ),
-        ("on disk", "MiB", Some(mib(rested.disk))),
-        ("on disk each", "B/message", Some(disk / size as f64)),
-        ("start", "ms", Some(started)),
-    ];
-    let rest = rest
-        .into_iter()
-        .filter_map(|(what, unit, value)| row(what, unit, value));
-    figures.extend(rest);
-    figures
+        curve("start", "ms", Some(started)),
+    ]);
+    figures.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -230,15 +230,15 @@ pub async fn run(targets: &[Target], plan: &Plan) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Which server, how many of its sessions, and how many of it come before, for each process that holds some.
+/// Which server, how many of its sessions, and how many others come before, for each process that holds some.
 fn shared_out(servers: usize, sessions: usize, most: usize) -> Vec<(usize, usize, usize)> {
-    let mut shares = Vec::new();
+    let (mut shares, mut before) = (Vec::new(), 0);
     for server in 0..servers {
-        let count = sessions / servers + usize::from(server < sessions % servers);
-        let mut before = 0;
-        while before < count {
-            let some = most.min(count - before);
+        let mut left = sessions / servers + usize::from(server < sessions % servers);
+        while left > 0 {
+            let some = most.min(left);
             shares.push((server, some, before));
+            left -= some;
             before += some;
         }
     }
@@ -386,7 +386,7 @@ mod tests {
     fn every_session_is_in_one_share_and_no_share_is_too_large() {
         assert_eq!(shared_out(1, 5, 10), [(0, 5, 0)]);
         assert_eq!(shared_out(1, 25, 10), [(0, 10, 0), (0, 10, 10), (0, 5, 20)]);
-        assert_eq!(shared_out(3, 10, 10), [(0, 4, 0), (1, 3, 0), (2, 3, 0)]);
+        assert_eq!(shared_out(3, 10, 10), [(0, 4, 0), (1, 3, 4), (2, 3, 7)]);
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl Server {
     async fn caller(self) -> Result<(Caller, impl Future<Output = hyper::Result<()>>)> {
         let stream = TcpStream::connect(self.0).await.context("cannot connect")?;
         stream.set_nodelay(true)?;
+        stream.set_zero_linger()?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         Ok((
             Caller {

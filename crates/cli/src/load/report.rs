@@ -192,12 +192,12 @@ pub fn percent_of_a_core(cpu: Duration, of: Duration) -> f64 {
     100.0 * cpu.as_secs_f64() / of.as_secs_f64()
 }
 
-/// A number as people read it: 1,234,567 or 0.53.
+/// A number as people read it: 1,234,567 or 20 or 0.53.
 pub struct Readable(pub f64);
 
 impl fmt::Display for Readable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.abs() < 100.0 {
+        if self.0.abs() < 100.0 && self.0.fract() != 0.0 {
             return f.pad(&format!("{:.2}", self.0));
         }
         let digits = format!("{:.0}", self.0.abs());
@@ -271,11 +271,18 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_by_thousands() {
-        let shown = [0.534, 99.999, 100.4, 1_234.0, 1_234_567.0, -12_345.0]
-            .map(|n| Readable(n).to_string());
+        let numbers = [0.534, 20.0, 99.999, 100.4, 1_234.0, 1_234_567.0, -12_345.0];
         assert_eq!(
-            shown,
-            ["0.53", "100.00", "100", "1,234", "1,234,567", "-12,345"]
+            numbers.map(|n| Readable(n).to_string()),
+            [
+                "0.53",
+                "20",
+                "100.00",
+                "100",
+                "1,234",
+                "1,234,567",
+                "-12,345"
+            ]
         );
     }
 
@@ -284,6 +291,6 @@ mod tests {
         let figure = Figure::of("cold start", "ms", vec![30.0, 10.0, 20.0]).unwrap();
         assert_eq!(figure.value, 20.0);
         let table = table(&[figure]);
-        assert!(table.contains("10.00 - 30.00 (3)"), "{table}");
+        assert!(table.contains("10 - 30 (3)"), "{table}");
     }
 }

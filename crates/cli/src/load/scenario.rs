@@ -24,7 +24,7 @@ use super::idle::source;
 use super::people::{Account, Pair, Server};
 use super::proc::Process;
 use super::progress::Progress;
-use super::report::{Figure, Readable, milliseconds};
+use super::report::{self, Figure, Readable, milliseconds};
 use super::socket::Socket;
 use super::talk::Talk;
 
@@ -295,6 +295,7 @@ fn figures(
         figure.map(|figure| Figure {
             p50_ms: Some(milliseconds(times, 0.5)),
             p99_ms: Some(milliseconds(times, 0.99)),
+            times_ms: report::times(times),
             ..figure
         })
     };

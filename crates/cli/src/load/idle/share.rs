@@ -20,15 +20,17 @@ use crate::load::socket::Socket;
 
 /// So many connections are opened at once by each process.
 pub const OPENING: usize = 128;
-/// A source address has some 28,000 ports for one server.
-const PORTS_EACH: usize = 20_000;
+/// A source address has some 28,000 ports, and the kernel looks for a free one longer and longer as they fill.
+const PORTS_EACH: usize = 4_000;
+/// So many numbers are used of an address's last.
+const LOW_MAX: usize = 250;
 
 /// Whose sessions it holds, and where.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Task {
     /// The server.
     pub server: SocketAddr,
-    /// How many sessions of this server other processes hold that were asked before.
+    /// How many sessions other processes hold that were asked before.
     pub before: usize,
     /// Access tokens, used in turn.
     pub tokens: Vec<String>,
@@ -167,8 +169,8 @@ async fn open_some(
 /// On one machine the loopback network has many addresses, and each of them its own ports.
 pub fn source(server: IpAddr, n: usize) -> Option<IpAddr> {
     let loopback = matches!(server, IpAddr::V4(server) if server.is_loopback());
-    let network = n / PORTS_EACH;
-    (loopback && network > 0).then(|| Ipv4Addr::new(127, 0, 1, network.min(250) as u8).into())
+    let (high, low) = (n / PORTS_EACH / LOW_MAX, n / PORTS_EACH % LOW_MAX);
+    loopback.then(|| Ipv4Addr::new(127, 1, high.min(255) as u8, low as u8 + 1).into())
 }
 
 #[cfg(test)]
@@ -178,9 +180,15 @@ mod tests {
     #[test]
     fn many_connections_come_from_many_addresses() {
         let loopback = "127.0.0.1".parse().unwrap();
-        assert_eq!(source(loopback, 19_999), None);
-        assert_eq!(source(loopback, 20_000), Some("127.0.1.1".parse().unwrap()));
-        assert_eq!(source(loopback, 45_000), Some("127.0.1.2".parse().unwrap()));
+        for (n, address) in [
+            (0, "127.1.0.1"),
+            (3_999, "127.1.0.1"),
+            (4_000, "127.1.0.2"),
+            (999_999, "127.1.0.250"),
+            (1_000_000, "127.1.1.1"),
+        ] {
+            assert_eq!(source(loopback, n), Some(address.parse().unwrap()));
+        }
         assert_eq!(source("10.0.0.1".parse().unwrap(), 45_000), None);
     }
 }

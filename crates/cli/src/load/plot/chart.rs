@@ -40,7 +40,7 @@ pub enum Axis {
 const WIDTH: f64 = 430.0;
 const PLOT_HEIGHT: f64 = 170.0;
 const LEFT: f64 = 58.0;
-const RIGHT: f64 = 14.0;
+const RIGHT: f64 = 24.0;
 const TOP: f64 = 30.0;
 const BELOW: f64 = 26.0;
 const NAME_HEIGHT: f64 = 16.0;
