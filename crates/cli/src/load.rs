@@ -11,12 +11,14 @@ mod child;
 mod direct;
 mod frame;
 mod group;
+mod grow;
 mod host;
 mod hot;
 mod idle;
 mod measure;
 mod meter;
 mod people;
+mod plot;
 mod proc;
 mod progress;
 mod report;
@@ -59,13 +61,20 @@ pub enum LoadCommand {
     /// A chat with far too much in it, and what pairs of people notice of it who talk beside it.
     Hot(Hot),
     /// Sessions that only rest.
-    Idle(Idle),
+    Idle(idle::Options),
+    /// Holds a share of the idle sessions, for the command above.
+    #[command(hide = true)]
+    IdleShare,
     /// Clients come back and learn what they missed.
     Catchup(Catchup),
     /// All connections drop at once, and everybody comes back at once.
     Storm(Storm),
     /// People who log in, look at their chats, read and write with pauses.
     Scenario(Scenario),
+    /// Fills a store of its own to one size after the other, and asks the same at each.
+    Grow(grow::Options),
+    /// Draws the figures of a run as SVG.
+    Plot(plot::Options),
     /// Starts servers of its own and measures every published figure.
     Bench(Bench),
 }
@@ -219,8 +228,11 @@ pub struct Scenario {
     /// How many people, two to a chat.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     people: u32,
-    /// Over how long they arrive. Each logs in, and a password takes the server its time.
-    #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    /// How they log in at each visit. A password takes the server its time.
+    #[arg(long, value_enum, default_value_t = scenario::Login::Kept)]
+    login: scenario::Login,
+    /// Over how long they arrive. A visit takes some 84 s.
+    #[arg(long, value_name = "S", default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     arrival: u64,
     /// How long is measured once all are there.
     #[arg(long, value_name = "S", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
@@ -268,29 +280,6 @@ pub struct Storm {
     json: bool,
 }
 
-/// Sessions that only rest.
-#[derive(Debug, Args)]
-pub struct Idle {
-    /// The server, such as http://127.0.0.1:8080. Its limits should be off: all load comes from one address.
-    #[arg(long)]
-    url: String,
-    /// How many sessions.
-    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    connections: u32,
-    /// How many sessions share an account. The server must allow so many.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
-    sessions_per_account: u32,
-    /// How long they rest while the server's processor time is measured.
-    #[arg(long, value_name = "S", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
-    /// The server's process, when it is on this machine, for its memory and processor time.
-    #[arg(long, value_name = "PID")]
-    server_pid: Option<u32>,
-    /// Prints one JSON object instead of text.
-    #[arg(long)]
-    json: bool,
-}
-
 /// The benchmark.
 #[derive(Debug, Args)]
 pub struct Bench {
@@ -300,6 +289,9 @@ pub struct Bench {
     /// Only these parts.
     #[arg(long, value_delimiter = ',', value_name = "PARTS")]
     only: Vec<bench::Part>,
+    /// Where the store that grows is kept for the next time, which then begins with its end.
+    #[arg(long, value_name = "FOLDER")]
+    grown: Option<PathBuf>,
     /// Where the figures go.
     #[arg(long, value_name = "FILE", default_value = "target/bench.json")]
     out: PathBuf,
@@ -339,19 +331,35 @@ async fn dispatch(command: LoadCommand) -> Result<ExitCode> {
         LoadCommand::Direct(args) => run_direct(args).await,
         LoadCommand::Group(args) => run_group(args).await,
         LoadCommand::Hot(args) => run_hot(args).await,
-        LoadCommand::Idle(args) => run_idle(args).await,
+        LoadCommand::Idle(options) => options.run().await,
+        LoadCommand::IdleShare => {
+            proc::raise_open_files();
+            idle::serve().await?;
+            Ok(ExitCode::SUCCESS)
+        }
         LoadCommand::Catchup(args) => run_catchup(args).await,
         LoadCommand::Storm(args) => run_storm(args).await,
         LoadCommand::Scenario(args) => run_scenario(args).await,
-        LoadCommand::Bench(Bench { quick, only, out }) => {
+        LoadCommand::Grow(options) => options.run().await,
+        LoadCommand::Plot(options) => options.run(),
+        LoadCommand::Bench(Bench {
+            quick,
+            only,
+            grown,
+            out,
+        }) => {
             proc::raise_open_files();
             let plan = if quick {
                 bench::Plan::quick(out)
             } else {
                 bench::Plan::full(out)
             };
-            let plan = bench::Plan { only, ..plan };
-            enough_files(plan.idle_connections.max(plan.hot.0))?;
+            let plan = bench::Plan {
+                only,
+                grown_in: grown,
+                ..plan
+            };
+            enough_files(plan.hot.0)?;
             bench::run(&plan).await?;
             Ok(ExitCode::SUCCESS)
         }
@@ -613,16 +621,24 @@ async fn run_storm(args: Storm) -> Result<ExitCode> {
 
 async fn run_scenario(args: Scenario) -> Result<ExitCode> {
     let people = args.people.next_multiple_of(2) as usize;
-    // Each of them has a connection, and another one while logging in.
-    enough_files(2 * people)?;
-    let host = Host::at(args.url.as_deref(), args.server_pid, hot::SETTINGS).await?;
+    // Somebody who logs in has another connection for a moment.
+    enough_files(people + people / 50)?;
+    let settings = match args.login {
+        scenario::Login::Password => &[][..],
+        scenario::Login::Kept => hot::SETTINGS,
+    };
+    let host = Host::at(args.url.as_deref(), args.server_pid, settings).await?;
     let pairs = host.server.pairs(people / 2).await?;
+    let host = host.restarted(&[]).await?;
     let plan = scenario::Plan {
         arrival: Duration::from_secs(args.arrival),
         measured: Duration::from_secs(args.seconds),
+        login: args.login,
         process: host.process,
     };
-    let figures = scenario::run(host.server, &pairs, &plan).await?;
+    let password = scenario::password(host.server, host.process).await?;
+    let mut figures = scenario::run(host.server, &pairs, &plan).await?;
+    figures.extend(password);
     host.stop().await?;
     print_figures(&figures, args.json)?;
     Ok(ExitCode::SUCCESS)
@@ -645,78 +661,6 @@ async fn run_catchup(args: Catchup) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run_idle(args: Idle) -> Result<ExitCode> {
-    let connections = args.connections as usize;
-    enough_files(connections)?;
-    let server = Server::at(&args.url).await?;
-    let accounts = server
-        .accounts(connections.div_ceil(args.sessions_per_account as usize))
-        .await?;
-    let plan = idle::Plan {
-        connections,
-        rest: Duration::from_secs(args.seconds),
-        server: args.server_pid.map(Process),
-    };
-    let outcome = idle::run(server, &accounts, &plan).await?;
-    let share = outcome
-        .rest_cpu
-        .map(|cpu| percent_of_a_core(cpu, outcome.rest));
-    if args.json {
-        let object = json!({
-            "connections": connections,
-            "accounts": accounts.len(),
-            "opened_per_second": outcome.opened_per_second(),
-            "server_resident_bytes_before": outcome.resident_before,
-            "server_resident_bytes_after": outcome.resident_after,
-            "server_bytes_per_connection": outcome.bytes_each(),
-            "server_bytes_per_further_connection": outcome.bytes_each_further(),
-            "rest_seconds": outcome.rest.as_secs_f64(),
-            "server_rest_cpu_percent": share,
-        });
-        println!("{object}");
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!(
-        "{} sessions of {} accounts",
-        Readable(connections as f64),
-        accounts.len()
-    );
-    println!(
-        "opened       {} a second",
-        Readable(outcome.opened_per_second())
-    );
-    if let (Some(before), Some(after), Some(each)) = (
-        outcome.resident_before,
-        outcome.resident_after,
-        outcome.bytes_each(),
-    ) {
-        let mib = |bytes| bytes as f64 / 1_048_576.0;
-        println!(
-            "memory       {:.1} MiB before, {:.1} MiB after",
-            mib(before),
-            mib(after)
-        );
-        println!("             {} bytes for each session", Readable(each));
-        if let Some(further) = outcome.bytes_each_further() {
-            println!(
-                "             {} bytes for each but the first tenth",
-                Readable(further)
-            );
-        }
-        println!(
-            "             (a server that has just made accounts uses that memory again: restart it first,"
-        );
-        println!("             or take the figure of `tertulia load bench`, which does)");
-    }
-    if let Some(share) = share {
-        println!(
-            "server CPU   {share:.1} % of a core over {:.0} s",
-            outcome.rest.as_secs_f64()
-        );
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -733,16 +677,19 @@ mod tests {
         let direct = "load direct --url http://127.0.0.1:1 --pairs 200 --in-flight 16 --rate 1000 --seconds 5 \
                       --bytes 128 --server-pid 7 --json";
         let idle =
-            "load idle --url http://127.0.0.1:1 --connections 5000 --sessions-per-account 50";
+            "load idle --url http://127.0.0.1:1 --connections 10000 --sessions-per-account 50";
         for line in [
             direct,
             idle,
+            "load idle --connections 100000 --servers 6 --runs 3 --json",
             "load group --members 500 --rate 20 --runs 3",
             "load group --members 500 --under-way 8",
-            "load scenario --people 10000 --arrival 60 --seconds 90",
+            "load scenario --people 10000 --login password --arrival 60 --seconds 90",
             "load storm --connections 10000 --missed 10 --runs 3",
             "load hot --members 10000 --online 1000 --rate 200 --slow 10",
             "load catchup --runs 3 --chats 500 --events 100000 --json",
+            "load grow --stages 10000,1000000 --chats 1000 --data target/grown --json",
+            "load plot target/bench.json --out target --only direct",
             "load bench --quick --out target/bench.json",
             "load bench",
         ] {
@@ -756,7 +703,7 @@ mod tests {
             "load direct",
             "load direct --url x --pairs 0",
             "load direct --url x --bytes 9000",
-            "load idle",
+            "load idle --url x --servers 2",
             "load group --members 1",
         ] {
             assert!(

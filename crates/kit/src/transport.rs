@@ -1,6 +1,7 @@
 //! The one port: HTTP/1.1 and HTTP/2 without TLS (a proxy in front has it), with the limits that a public
 //! door needs. Each connection is a task of the lifecycle; when the node stops, open requests finish.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tower::ServiceExt as _;
 
 use crate::lifecycle::{Kind, Lifecycle};
@@ -39,6 +40,27 @@ impl Default for Options {
 
 /// How long to wait when the machine has no more file handles: existing connections go on meanwhile.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections wait to be taken, as far as the system allows (net.core.somaxconn). One that finds no room
+/// is tried again by the client's system after a second, then two, then four: when everybody comes back at once,
+/// those seconds are most of the time.
+const WAITING_MAX: u32 = 65_535;
+
+/// Opens a door.
+///
+/// # Errors
+/// When the address can not be listened on.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A node that starts anew does not wait for the last connections of the one before.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING_MAX)
+}
 
 /// Takes connections until the node stops.
 pub async fn serve(listener: TcpListener, router: Router, options: Options, lifecycle: Lifecycle) {

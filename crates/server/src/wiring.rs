@@ -31,7 +31,6 @@ use tertulia_services::identity::{self, Identity, Peppers, SigningKeys};
 use tertulia_services::users::Users;
 use tertulia_store::fjall::ChatLog;
 use tertulia_store::sqlite::Sqlite;
-use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -178,8 +177,7 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     let gate = Gate::new(parts, router);
     live.set_gate(gate.clone());
 
-    let listener = TcpListener::bind(config.listen)
-        .await
+    let listener = transport::listen(config.listen)
         .with_context(|| format!("the address {} can not be listened on", config.listen))?;
     let address = listener.local_addr()?;
     let doors = Doors {

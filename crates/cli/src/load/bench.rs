@@ -3,15 +3,16 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::child::Running;
 use super::group::Flow;
 use super::measure::Window;
-use super::report::{Figure, percent_of_a_core};
-use super::{catchup, direct, group, hot, idle, proc, report};
+use super::people::Pair;
+use super::report::{Figure, Readable, percent_of_a_core};
+use super::{catchup, direct, group, grow, hot, idle, proc, report, scenario, storm};
 
 /// What is to be done.
 #[derive(Debug, Clone)]
@@ -26,10 +27,14 @@ pub struct Plan {
     pub measured: Duration,
     /// How long it runs before.
     pub warm_up: Duration,
-    /// How many sessions rest.
-    pub idle_connections: usize,
+    /// How many sessions rest, in each case.
+    pub idle_connections: [usize; 2],
     /// How long they rest.
     pub idle_rest: Duration,
+    /// At how many messages a store is measured that grows, and how many chats it has.
+    pub grown: ([u64; 3], usize),
+    /// Where that store is kept for the next time.
+    pub grown_in: Option<PathBuf>,
     /// How large the groups are.
     pub groups: [usize; 2],
     /// How often a client comes back for one figure.
@@ -42,6 +47,10 @@ pub struct Plan {
     pub hot: (usize, [usize; 2]),
     /// How many readers in a channel of how many read nothing.
     pub slow: (usize, usize),
+    /// How many connections drop at once, of how many accounts.
+    pub storm: (usize, usize),
+    /// How many people use their chats, over how long they arrive, and how long they are measured.
+    pub scenario: (usize, Duration, Duration),
     /// Which parts are measured; all of them when none is named.
     pub only: Vec<Part>,
     /// Where the figures go.
@@ -55,6 +64,8 @@ pub enum Part {
     Start,
     /// Pairs that talk, and starts on what they leave.
     Direct,
+    /// A store that grows, and pairs that talk beside what is in it.
+    Grown,
     /// Groups.
     Group,
     /// Coming back.
@@ -65,6 +76,10 @@ pub enum Part {
     Slow,
     /// Sessions that rest.
     Idle,
+    /// All connections drop at once.
+    Storm,
+    /// People who look, read and write with pauses.
+    Scenario,
 }
 
 impl Plan {
@@ -76,14 +91,18 @@ impl Plan {
             pairs: 200,
             measured: Duration::from_secs(10),
             warm_up: Duration::from_secs(2),
-            idle_connections: 5_000,
-            idle_rest: Duration::from_secs(30),
+            idle_connections: [10_000, 19_500],
+            idle_rest: Duration::from_secs(25),
+            grown: ([10_000, 1_000_000, 5_000_000], 100_000),
+            grown_in: None,
             groups: [100, 1_000],
             comes_back: 200,
             chats: [500, 2_000],
             events: 100_000,
             hot: (10_000, [1_000, 10_000]),
             slow: (20, 200),
+            storm: (10_000, 500),
+            scenario: (10_000, Duration::from_secs(90), Duration::from_secs(60)),
             only: Vec::new(),
             out,
         }
@@ -97,14 +116,18 @@ impl Plan {
             pairs: 20,
             measured: Duration::from_secs(2),
             warm_up: Duration::from_millis(500),
-            idle_connections: 500,
+            idle_connections: [100, 500],
             idle_rest: Duration::from_secs(3),
+            grown: ([1_000, 3_000, 5_000], 50),
+            grown_in: None,
             groups: [10, 100],
             comes_back: 5,
             chats: [50, 200],
             events: 2_000,
             hot: (300, [30, 300]),
             slow: (2, 20),
+            storm: (100, 10),
+            scenario: (20, Duration::from_secs(1), Duration::from_secs(12)),
             only: Vec::new(),
             out,
         }
@@ -141,6 +164,9 @@ pub async fn run(plan: &Plan) -> Result<()> {
         let existing = starts(plan.starts, |_| used.clone()).await?;
         figures.extend(Figure::of("cold start, folder of the load", "ms", existing));
     }
+    if is_wanted(Part::Grown) {
+        grow(plan, folders.path(), &mut figures).await?;
+    }
     if is_wanted(Part::Group) {
         for members in plan.groups {
             fan_out(plan, folders.path(), members, &mut figures).await?;
@@ -172,7 +198,13 @@ pub async fn run(plan: &Plan) -> Result<()> {
         .await?;
     }
     if is_wanted(Part::Idle) {
-        rest(plan, folders.path(), &mut figures).await?;
+        rest(plan, &mut figures).await?;
+    }
+    if is_wanted(Part::Storm) {
+        blow(plan, &folders.path().join("storm"), &mut figures).await?;
+    }
+    if is_wanted(Part::Scenario) {
+        use_chats(plan, &folders.path().join("scenario"), &mut figures).await?;
     }
 
     write(&plan.out, &figures)?;
@@ -210,12 +242,57 @@ async fn starts(count: usize, folder: impl Fn(usize) -> PathBuf) -> Result<Vec<f
 async fn talk(plan: &Plan, folder: &Path, figures: &mut Vec<Figure>) -> Result<()> {
     let running = Running::start(folder).await?;
     let pairs = running.server.pairs(plan.pairs).await?;
+    talk_on(plan, "direct", &running, &pairs, figures).await?;
+    running.stop().await
+}
+
+/// Measures a store as it grows, and pairs that talk beside all that is in it in the end.
+async fn grow(plan: &Plan, folders: &Path, figures: &mut Vec<Figure>) -> Result<()> {
+    let (stages, chats) = plan.grown;
+    let kept = plan.grown_in.clone();
+    let kept = kept.unwrap_or_else(|| folders.join("grown"));
+    say(&format!("a store of {chats} chats"));
+    let began = Instant::now();
+    let mut store = grow::Store::open(&kept, grow::Plan::of(chats, TEXT_BYTES)).await?;
+    let end = stages[stages.len() - 1];
+    ensure!(
+        store.stored() <= end + end / 10,
+        "{} holds {} messages: name another folder",
+        kept.display(),
+        store.stored()
+    );
+    for stage in stages {
+        if store.stored() < stage {
+            say(&format!("it grows to {stage} messages"));
+            figures.extend(store.grow(stage).await?);
+        }
+    }
+    let made = began.elapsed().as_secs_f64();
+    let name = format!("direct on {} stored", Readable(end as f64));
+    figures.extend(Figure::of(format!("{name}: made ready"), "s", vec![made]));
+    // What is measured adds to the store; the one that is kept shall stay as it is.
+    let used = folders.join("grown-used");
+    store.copy_data(&used)?;
+    let running = Running::start(&used).await?;
+    let pairs = store.pairs(running.server).await?;
+    talk_on(plan, &name, &running, pairs, figures).await?;
+    running.stop().await
+}
+
+async fn talk_on(
+    plan: &Plan,
+    what: &str,
+    running: &Running,
+    pairs: &[Pair],
+    figures: &mut Vec<Figure>,
+) -> Result<()> {
     let loads = [
-        ("direct, 1 in flight", 1, None),
-        ("direct, 16 in flight", 16, None),
-        ("direct, paced 1,000/s", 16, Some(PACED_PER_SECOND)),
+        ("1 in flight", 1, None),
+        ("16 in flight", 16, None),
+        ("paced 1,000/s", 16, Some(PACED_PER_SECOND)),
     ];
-    for (name, in_flight, rate) in loads {
+    for (load, in_flight, rate) in loads {
+        let name = &format!("{what}, {load}");
         let direct = direct::Plan {
             in_flight,
             rate,
@@ -227,7 +304,7 @@ async fn talk(plan: &Plan, folder: &Path, figures: &mut Vec<Figure>) -> Result<(
         let mut outcomes = Vec::new();
         for n in 1..=plan.runs {
             say(&format!("{name}, run {n} of {}", plan.runs));
-            let outcome = direct::run(running.server, &pairs, &direct, || {}).await?;
+            let outcome = direct::run(running.server, pairs, &direct, || {}).await?;
             if outcome.violations.total() > 0 {
                 bail!("a promise was broken in {name}: {:?}", outcome.violations);
             }
@@ -258,7 +335,7 @@ async fn talk(plan: &Plan, folder: &Path, figures: &mut Vec<Figure>) -> Result<(
             own,
         ));
     }
-    running.stop().await
+    Ok(())
 }
 
 /// Messages a second into a group, its writers, and how many have not come to all in the closed loop.
@@ -388,55 +465,65 @@ async fn heat(
 }
 
 /// Measures sessions that rest.
-async fn rest(plan: &Plan, folders: &Path, figures: &mut Vec<Figure>) -> Result<()> {
-    let (mut bytes, mut further, mut rates, mut shares, mut bases) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let folder = folders.join("idle");
-    let making = Running::start(&folder).await?;
-    let accounts = making
-        .server
-        .accounts(plan.idle_connections.div_ceil(SESSIONS_PER_ACCOUNT))
-        .await?;
-    making.stop().await?;
-    for n in 1..=plan.runs {
-        say(&format!(
-            "{} idle sessions, run {n} of {}",
-            plan.idle_connections, plan.runs
-        ));
-        // A fresh process each time: memory that was used for hashing passwords would be used again and
-        // make sessions look free.
-        let running = Running::start(&folder).await?;
+async fn rest(plan: &Plan, figures: &mut Vec<Figure>) -> Result<()> {
+    for connections in plan.idle_connections {
+        let fleet = idle::Fleet::prepare(1, connections, SESSIONS_PER_ACCOUNT).await?;
         let idle = idle::Plan {
-            connections: plan.idle_connections,
+            connections,
             rest: plan.idle_rest,
-            server: Some(running.process),
         };
-        let outcome = idle::run(running.server, &accounts, &idle).await?;
-        bytes.extend(outcome.bytes_each());
-        further.extend(outcome.bytes_each_further());
-        rates.push(outcome.opened_per_second());
-        shares.extend(
-            outcome
-                .rest_cpu
-                .map(|cpu| percent_of_a_core(cpu, outcome.rest)),
-        );
-        bases.extend(outcome.resident_before.map(|b| b as f64 / 1_048_576.0));
-        running.stop().await?;
+        let mut outcomes = Vec::new();
+        for n in 1..=plan.runs {
+            say(&format!(
+                "{connections} idle sessions, run {n} of {}",
+                plan.runs
+            ));
+            outcomes.push(fleet.run(&idle).await?);
+        }
+        figures.extend(idle::figures(&outcomes));
     }
-    figures.extend(Figure::of("memory of the server at rest", "MiB", bases));
-    figures.extend(Figure::of(
-        "memory of an idle session, all counted",
-        "B",
-        bytes,
-    ));
-    figures.extend(Figure::of("memory of each further session", "B", further));
-    figures.extend(Figure::of("sessions opened", "1/s", rates));
-    figures.extend(Figure::of(
-        "CPU of all idle sessions",
-        "% of a core",
-        shares,
-    ));
     Ok(())
+}
+
+/// How many messages everybody misses while nobody is there.
+const STORM_MISSED: u64 = 10;
+
+/// Measures connections that all drop at once.
+async fn blow(plan: &Plan, folder: &Path, figures: &mut Vec<Figure>) -> Result<()> {
+    let running = Running::start_with(folder, hot::SETTINGS).await?;
+    let (connections, accounts) = plan.storm;
+    say(&format!("{connections} connections that drop at once"));
+    let people = storm::People::make(running.server, accounts, BESIDE_PAIRS).await?;
+    let storm = storm::Plan {
+        runs: plan.runs,
+        connections,
+        missed: STORM_MISSED,
+        pairs_rate: BESIDE_PER_SECOND,
+        meter: Some(running.meter),
+        process: Some(running.process),
+    };
+    figures.extend(storm::run(running.server, &people, &storm).await?);
+    running.stop().await
+}
+
+/// Measures people who use their chats.
+async fn use_chats(plan: &Plan, folder: &Path, figures: &mut Vec<Figure>) -> Result<()> {
+    let (people, arrival, measured) = plan.scenario;
+    let making = Running::start_with(folder, hot::SETTINGS).await?;
+    say(&format!("{people} people who use their chats"));
+    let pairs = making.server.pairs(people / 2).await?;
+    making.stop().await?;
+    let running = Running::start(folder).await?;
+    let process = Some(running.process);
+    figures.extend(scenario::password(running.server, process).await?);
+    let scenario = scenario::Plan {
+        arrival,
+        measured,
+        login: scenario::Login::Kept,
+        process,
+    };
+    figures.extend(scenario::run(running.server, &pairs, &scenario).await?);
+    running.stop().await
 }
 
 fn write(out: &Path, figures: &[Figure]) -> Result<()> {
@@ -454,7 +541,6 @@ fn method(plan: &Plan, date: &str, busy: &str, program: &Path) {
         pairs,
         measured,
         warm_up,
-        idle_connections,
         idle_rest,
         ..
     } = plan;
@@ -475,6 +561,12 @@ fn method(plan: &Plan, date: &str, busy: &str, program: &Path) {
          when a message was due to its acknowledgement."
     );
     println!(
+        "Stored: messages of {TEXT_BYTES} bytes in {} chats of two, written through the door that everybody uses; a \
+         stop is the time between two acknowledgements of anybody; then 200 pairs talk at 1,000/s, and the server is \
+         started anew. Direct on a store: the pairs as above, beside those messages.",
+        Readable(plan.grown.1 as f64)
+    );
+    println!(
         "Group: everybody is connected and hears everything; times are from when a message was due to its coming at \
          each member. In the closed loop {UNDER_WAY} messages have not come to every member."
     );
@@ -490,9 +582,17 @@ fn method(plan: &Plan, date: &str, busy: &str, program: &Path) {
         *measured * BESIDE_WINDOWS
     );
     println!(
-        "Idle: {idle_connections} sessions, {SESSIONS_PER_ACCOUNT} an account, on a fresh process; memory is \
-         resident memory after less before, a session each; for the further ones, less what it was with the \
-         first tenth open; CPU over {idle_rest:?} with heartbeats answered."
+        "Idle: {SESSIONS_PER_ACCOUNT} sessions an account, on a fresh process; memory is resident memory after less \
+         before, a session each; for the further ones, less what it was with the first tenth open; the kernel's is \
+         what its tables grew; CPU over {idle_rest:?} with heartbeats answered; opened 128 at once."
+    );
+    println!(
+        "Storm: everybody misses {STORM_MISSED} messages and comes back, 128 at a time or all at once; \
+         from the first connection to the last welcome that tells all of them."
+    );
+    println!(
+        "Scenario: log in, and three times: load chats and profiles, load a history, 4 messages, with a pause of 3 to \
+         5 s before or after each; then anew. One run."
     );
     println!(
         "Cold start: from starting the process to the line that says it is ready; files are in the page cache."

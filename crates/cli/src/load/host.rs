@@ -33,6 +33,10 @@ impl Host {
             });
         }
         let folder = tempfile::tempdir().context("no folder for the server's data")?;
+        Host::own(folder, settings).await
+    }
+
+    async fn own(folder: tempfile::TempDir, settings: &[&str]) -> Result<Self> {
         let running = Running::start_with(folder.path(), settings).await?;
         Ok(Host {
             server: running.server,
@@ -40,6 +44,18 @@ impl Host {
             meter: Some(running.meter),
             own: Some((running, folder)),
         })
+    }
+
+    /// Starts it anew with other settings, when it is our own.
+    ///
+    /// # Errors
+    /// When it does not stop in order, or does not start.
+    pub async fn restarted(self, settings: &[&str]) -> Result<Self> {
+        let Some((running, folder)) = self.own else {
+            return Ok(self);
+        };
+        running.stop().await?;
+        Host::own(folder, settings).await
     }
 
     /// Stops what was started.

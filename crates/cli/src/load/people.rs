@@ -10,6 +10,7 @@ use http::{HeaderMap, Request, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -52,6 +53,7 @@ impl Server {
     async fn caller(self) -> Result<(Caller, impl Future<Output = hyper::Result<()>>)> {
         let stream = TcpStream::connect(self.0).await.context("cannot connect")?;
         stream.set_nodelay(true)?;
+        stream.set_zero_linger()?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         Ok((
             Caller {
@@ -85,11 +87,11 @@ impl Server {
         }
     }
 
-    /// Signs in once more, and gives the access token.
+    /// Signs in once more, with the password.
     ///
     /// # Errors
     /// When the server does not take it.
-    pub async fn login(self, account: &Account) -> Result<String> {
+    pub async fn login(self, account: &mut Account) -> Result<()> {
         let (mut caller, connection) = self.caller().await?;
         let request = json!({
             "name": account.name,
@@ -98,12 +100,27 @@ impl Server {
         });
         let login = async {
             let method = "tertulia.identity.v1.IdentityService/Login";
-            let answer = caller.call(method, "", request).await?;
-            let token = answer["credentials"]["accessToken"].as_str();
-            Ok(token.context("the answer has no access token")?.to_owned())
+            account.signed_in(&caller.call(method, "", request).await?["credentials"])
         };
         tokio::select! {
-            token = login => token,
+            done = login => done,
+            end = connection => Err(closed(end)),
+        }
+    }
+
+    /// Exchanges an account's refresh token for new tokens, as a client does that was away for a while.
+    ///
+    /// # Errors
+    /// When the server does not take it.
+    pub async fn refresh(self, account: &mut Account) -> Result<()> {
+        let (mut caller, connection) = self.caller().await?;
+        let request = json!({ "refreshToken": account.refresh_token });
+        let refresh = async {
+            let method = "tertulia.identity.v1.IdentityService/Refresh";
+            account.signed_in(&caller.call(method, "", request).await?["credentials"])
+        };
+        tokio::select! {
+            done = refresh => done,
             end = connection => Err(closed(end)),
         }
     }
@@ -148,6 +165,31 @@ impl Server {
             })
         })
         .await
+    }
+
+    /// Opens the direct chats of these pairs of accounts, by their places; gives each chat and its head, in order.
+    ///
+    /// # Errors
+    /// When one can not be opened.
+    pub async fn direct_chats(
+        self,
+        accounts: &[Account],
+        ends: &[[usize; 2]],
+    ) -> Result<Vec<(i64, i64)>> {
+        let progress = Progress::of("chats", ends.len() as u64);
+        let opened = self.shared_out(ends.len(), async |caller, n| {
+            let [one, other] = ends[n].map(|end| &accounts[end]);
+            let request = json!({ "userId": other.user_id.to_string() });
+            let method = "tertulia.chats.v1.ChatsService/OpenDirect";
+            let answer = caller.call(method, &one.access_token, request).await?;
+            progress.one();
+            // What is nought is left out.
+            let head = answer["chat"]["head"].as_str().unwrap_or("0").parse()?;
+            Ok((n, (id(&answer["chat"], "chatId")?, head)))
+        });
+        let mut opened = opened.await?;
+        opened.sort_unstable_by_key(|(n, _)| *n);
+        Ok(opened.into_iter().map(|(_, chat)| chat).collect())
     }
 
     /// Makes `count` groups of an account, with these members each.
@@ -247,7 +289,7 @@ fn run_name() -> String {
 }
 
 /// Two accounts and their chat.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Pair {
     /// Both ends.
     pub ends: [Account; 2],
@@ -256,12 +298,13 @@ pub struct Pair {
 }
 
 /// An account that is signed in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Account {
     /// Its user.
     pub user_id: i64,
     /// For calls and for hello.
     pub access_token: String,
+    refresh_token: String,
     /// To sign in with again.
     name: String,
     password: String,
@@ -279,15 +322,26 @@ impl Account {
             )
             .await?;
         let credentials = &answer["credentials"];
-        let token = credentials["accessToken"]
-            .as_str()
-            .context("the answer has no access token")?;
-        Ok(Account {
+        let mut account = Account {
             user_id: id(credentials, "userId")?,
-            access_token: token.to_owned(),
+            access_token: String::new(),
+            refresh_token: String::new(),
             name: name.to_owned(),
             password,
-        })
+        };
+        account.signed_in(credentials)?;
+        Ok(account)
+    }
+
+    /// Takes the tokens of a login.
+    fn signed_in(&mut self, credentials: &Value) -> Result<()> {
+        let token = |field| {
+            let token = credentials[field].as_str();
+            token.with_context(|| format!("the answer has no {field}"))
+        };
+        self.access_token = token("accessToken")?.to_owned();
+        self.refresh_token = token("refreshToken")?.to_owned();
+        Ok(())
     }
 }
 

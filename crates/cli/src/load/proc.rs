@@ -77,6 +77,12 @@ pub fn machine() -> String {
     )
 }
 
+/// The memory that the kernel holds for itself: for sockets among other things, none of which is a process's.
+pub fn kernel_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    kilobytes(&text, "Slab:").map(|kb| kb * 1024)
+}
+
 /// How many threads wanted to run over the last minute, on average.
 pub fn load_average() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();

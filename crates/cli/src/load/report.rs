@@ -25,6 +25,23 @@ pub struct Figure {
     pub p99_ms: Option<f64>,
     /// The value of each run, in the order in which they ran.
     pub runs: Vec<f64>,
+    /// Where it lies on a curve of several figures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub along: Option<Along>,
+    /// Which share of all runs' times was how long at most, in milliseconds, shortest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub times_ms: Vec<(f64, f64)>,
+}
+
+/// A place on a curve.
+#[derive(Debug, Clone, Serialize)]
+pub struct Along {
+    /// Names the curve.
+    pub curve: String,
+    /// What grows from one place to the next.
+    pub of: &'static str,
+    /// How far it has grown.
+    pub at: f64,
 }
 
 impl Figure {
@@ -40,6 +57,8 @@ impl Figure {
             p50_ms,
             p99_ms,
             runs,
+            along: None,
+            times_ms: Vec::new(),
         })
     }
 
@@ -56,6 +75,7 @@ impl Figure {
             cpu_us_per_unit: median_of(&|o| o.cpu_us_per_message()),
             p50_ms: median_of(&|o| Some(milliseconds(&o.ack_ns, 0.5))),
             p99_ms: median_of(&|o| Some(milliseconds(&o.ack_ns, 0.99))),
+            times_ms: times_of(runs.iter().map(|o| &o.ack_ns)),
             ..Figure::of(name, "messages/s", rates)?
         })
     }
@@ -74,6 +94,7 @@ impl Figure {
             cpu_us_per_unit: median_of(&|o| o.cpu_us_per_delivery()),
             p50_ms: median_of(&|o| Some(milliseconds(&o.delivery_ns, 0.5))),
             p99_ms: median_of(&|o| Some(milliseconds(&o.delivery_ns, 0.99))),
+            times_ms: times_of(runs.iter().map(|o| &o.delivery_ns)),
             ..Figure::of(name, "deliveries/s", rates)?
         })
     }
@@ -129,6 +150,30 @@ pub fn milliseconds(histogram: &Histogram<u64>, quantile: f64) -> f64 {
     histogram.value_at_quantile(quantile) as f64 / 1e6
 }
 
+/// The shares whose times are kept.
+const SHARES: [f64; 11] = [
+    0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999,
+];
+
+/// Which share of the times was how long at most, in milliseconds: as far as there are so many.
+pub fn times(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
+    let shares = SHARES.into_iter();
+    let shares = shares.filter(|share| histogram.len() as f64 * (1.0 - share) >= 1.0);
+    shares
+        .map(|share| (share, milliseconds(histogram, share)))
+        .collect()
+}
+
+/// The same of all of them together.
+fn times_of<'a>(histograms: impl Iterator<Item = &'a Histogram<u64>>) -> Vec<(f64, f64)> {
+    // It was made to grow, so that it takes any time.
+    let mut all = Histogram::new(3).expect("three digits are allowed");
+    for histogram in histograms {
+        all.add(histogram).expect("it grows");
+    }
+    times(&all)
+}
+
 /// The quantiles that are shown.
 pub fn quantiles(histogram: &Histogram<u64>) -> String {
     let at = |quantile| milliseconds(histogram, quantile);
@@ -147,12 +192,12 @@ pub fn percent_of_a_core(cpu: Duration, of: Duration) -> f64 {
     100.0 * cpu.as_secs_f64() / of.as_secs_f64()
 }
 
-/// A number as people read it: 1,234,567 or 0.53.
+/// A number as people read it: 1,234,567 or 20 or 0.53.
 pub struct Readable(pub f64);
 
 impl fmt::Display for Readable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.abs() < 100.0 {
+        if self.0.abs() < 100.0 && self.0.fract() != 0.0 {
             return f.pad(&format!("{:.2}", self.0));
         }
         let digits = format!("{:.0}", self.0.abs());
@@ -213,12 +258,31 @@ mod tests {
     }
 
     #[test]
+    fn a_share_is_shown_only_when_there_are_so_many_times() {
+        let mut histogram = Histogram::new(3).unwrap();
+        for ms in 1..=100 {
+            histogram.record(ms * 1_000_000).unwrap();
+        }
+        let times = times(&histogram);
+        let shares: Vec<f64> = times.iter().map(|(share, _)| *share).collect();
+        assert_eq!(shares, [0.5, 0.75, 0.9, 0.95, 0.98, 0.99]);
+        assert!((times[0].1 - 50.0).abs() < 0.1, "{times:?}");
+    }
+
+    #[test]
     fn numbers_are_grouped_by_thousands() {
-        let shown = [0.534, 99.999, 100.4, 1_234.0, 1_234_567.0, -12_345.0]
-            .map(|n| Readable(n).to_string());
+        let numbers = [0.534, 20.0, 99.999, 100.4, 1_234.0, 1_234_567.0, -12_345.0];
         assert_eq!(
-            shown,
-            ["0.53", "100.00", "100", "1,234", "1,234,567", "-12,345"]
+            numbers.map(|n| Readable(n).to_string()),
+            [
+                "0.53",
+                "20",
+                "100.00",
+                "100",
+                "1,234",
+                "1,234,567",
+                "-12,345"
+            ]
         );
     }
 
@@ -227,6 +291,6 @@ mod tests {
         let figure = Figure::of("cold start", "ms", vec![30.0, 10.0, 20.0]).unwrap();
         assert_eq!(figure.value, 20.0);
         let table = table(&[figure]);
-        assert!(table.contains("10.00 - 30.00 (3)"), "{table}");
+        assert!(table.contains("10 - 30 (3)"), "{table}");
     }
 }

@@ -1,6 +1,9 @@
 //! People as they use a chat, after a published scenario: log in; then three times: pause, load the chats and the
 //! profiles, pause, load one chat's history, pause, four messages with a pause after each. Then they leave, and begin
 //! anew. What is asked is how many such people a server holds before their calls become slow.
+//!
+//! A password costs the server what it would cost a thief, on purpose. So it is shown apart, and people may come with
+//! the login that their device still has.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -21,7 +24,7 @@ use super::idle::source;
 use super::people::{Account, Pair, Server};
 use super::proc::Process;
 use super::progress::Progress;
-use super::report::{Figure, milliseconds};
+use super::report::{self, Figure, Readable, milliseconds};
 use super::socket::Socket;
 use super::talk::Talk;
 
@@ -32,8 +35,19 @@ pub struct Plan {
     pub arrival: Duration,
     /// How long is measured once all are there.
     pub measured: Duration,
+    /// How they log in.
+    pub login: Login,
     /// The server's process, when it is on this machine.
     pub process: Option<Process>,
+}
+
+/// How people log in at the beginning of each visit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Login {
+    /// With their password, as on a new device.
+    Password,
+    /// With the refresh token that their device holds.
+    Kept,
 }
 
 /// How often people look at their chats before they leave.
@@ -114,8 +128,9 @@ pub async fn run(server: Server, pairs: &[Pair], plan: &Plan) -> Result<Vec<Figu
             server,
             tally: &tally,
             number: n,
-            me: &pair.ends[me],
-            other: &pair.ends[1 - me],
+            login: plan.login,
+            me: pair.ends[me].clone(),
+            other_id: pair.ends[1 - me].user_id,
             chat_id: pair.chat_id,
         };
         let arrives = start + plan.arrival.mul_f64(n as f64 / people as f64);
@@ -152,25 +167,33 @@ struct Person<'a> {
     server: Server,
     tally: &'a Tally,
     number: usize,
-    me: &'a Account,
-    other: &'a Account,
+    login: Login,
+    me: Account,
+    other_id: i64,
     chat_id: i64,
 }
 
 impl Person<'_> {
     /// Comes again and again.
-    async fn live(self, arrives: Instant) -> Result<Infallible> {
+    async fn live(mut self, arrives: Instant) -> Result<Infallible> {
         sleep_until(arrives).await;
         loop {
             self.visit().await?;
         }
     }
 
-    async fn visit(&self) -> Result<()> {
-        let Person { server, tally, .. } = self;
-        let token = tally.time(Step::Login, server.login(self.me)).await?;
+    async fn visit(&mut self) -> Result<()> {
+        let (server, tally) = (self.server, self.tally);
+        match self.login {
+            Login::Password => tally.time(Step::Login, server.login(&mut self.me)).await?,
+            Login::Kept => {
+                tally
+                    .time(Step::Login, server.refresh(&mut self.me))
+                    .await?
+            }
+        }
         let from = source(server.0.ip(), self.number);
-        let open = Socket::open(server.0, from, &token);
+        let open = Socket::open(server.0, from, &self.me.access_token);
         let (socket, _) = tally.time(Step::Connect, open).await?;
         let mut talk = Talk::new(socket);
         for _ in 0..LOOKS {
@@ -198,7 +221,7 @@ impl Person<'_> {
         let chats: ListChatsResponse = self.tally.time(Step::Chats, call).await?;
         ensure!(!chats.chats.is_empty(), "somebody's chat is not listed");
         let request = GetUsersRequest {
-            user_ids: vec![self.other.user_id],
+            user_ids: vec![self.other_id],
             ..Default::default()
         };
         let call = talk.call("tertulia.users.v1.UsersService/GetUsers", &request);
@@ -224,27 +247,77 @@ async fn pause() {
     sleep(Duration::from_millis(rand::random_range(PAUSE_MS))).await;
 }
 
+/// So many accounts sign in so often each to see what it costs: few enough to be allowed to.
+const LOGINS: (usize, usize) = (10, 5);
+
+/// What it costs the server to check a password, one after the other.
+///
+/// # Errors
+/// When one is not taken.
+pub async fn password(server: Server, process: Option<Process>) -> Result<Option<Figure>> {
+    let (accounts, times) = LOGINS;
+    let mut accounts = server.accounts(accounts).await?;
+    let mut taken = Vec::new();
+    let cpu = || process.and_then(|process| process.cpu());
+    let before = cpu();
+    for account in &mut accounts {
+        for _ in 0..times {
+            let began = Instant::now();
+            server.login(account).await?;
+            taken.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    let cpu = cpu().zip(before).map(|(end, begin)| end - begin);
+    let logins = taken.len() as f64;
+    Ok(
+        Figure::of("a password is checked", "ms", taken).map(|figure| Figure {
+            cpu_us_per_unit: cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / logins),
+            ..figure
+        }),
+    )
+}
+
 fn figures(
     people: usize,
     plan: &Plan,
     tally: &Tally,
     cpu: Option<Duration>,
 ) -> Result<Vec<Figure>> {
-    let mut figures = Vec::new();
+    let how = match plan.login {
+        Login::Password => "passwords",
+        Login::Kept => "kept logins",
+    };
+    let name = format!("{} people with {how}", Readable(people as f64));
     let seconds = plan.measured.as_secs_f64();
-    for (step, name) in STEPS {
-        let times = tally.times[step as usize].borrow();
+    let row = |what: &str, times: &Histogram<u64>| {
         let rate = times.len() as f64 / seconds;
-        let figure = Figure::of(format!("{people} people: {name}"), "1/s", vec![rate]);
-        figures.push(Figure {
-            p50_ms: Some(milliseconds(&times, 0.5)),
-            p99_ms: Some(milliseconds(&times, 0.99)),
-            ..figure.context("there is a run")?
-        });
+        let figure = Figure::of(format!("{name}: {what}"), "1/s", vec![rate]);
+        figure.map(|figure| Figure {
+            p50_ms: Some(milliseconds(times, 0.5)),
+            p99_ms: Some(milliseconds(times, 0.99)),
+            times_ms: report::times(times),
+            ..figure
+        })
+    };
+    let mut figures = Vec::new();
+    // It was made to grow, so that it takes any time.
+    let mut calls = Histogram::new(3).expect("three digits are allowed");
+    for (step, what) in STEPS {
+        let times = tally.times[step as usize].borrow();
+        if !matches!(step, Step::Login) {
+            calls.add(&*times)?;
+        }
+        figures.extend(row(what, &times));
     }
+    let calls_made = calls.len();
+    let all = row("all but logging in", &calls).map(|figure| Figure {
+        cpu_us_per_unit: cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / calls_made as f64),
+        ..figure
+    });
+    figures.extend(all);
     let share = cpu.map(|cpu| 100.0 * cpu.as_secs_f64() / seconds);
     figures.extend(Figure::of(
-        format!("{people} people: server CPU"),
+        format!("{name}: server CPU"),
         "% of a core",
         share.into_iter().collect(),
     ));

@@ -99,6 +99,8 @@ impl Socket {
     ) -> Result<(Self, Welcome)> {
         let stream = socket.connect(server).await.context("cannot connect")?;
         stream.set_nodelay(true)?;
+        // A connection that is dropped is gone at once, and its port is free for the next.
+        stream.set_zero_linger()?;
         let mut this = Socket {
             stream,
             mask: Mask::random(),
