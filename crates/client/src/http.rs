@@ -1,5 +1,7 @@
 //! Calls over plain HTTP: one POST for each, as the Connect protocol has it.
 
+mod lost;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +11,17 @@ use http::{Request, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tower::ServiceExt as _;
+use tower::util::MapResponse;
 
 use crate::error::{Error, Refusal, Result};
 use crate::socket;
 use crate::transport::{Transport, Wire};
+use lost::{Watched, lost};
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
@@ -79,11 +85,14 @@ fn tls_config(roots: rustls::RootCertStore) -> ClientConfig {
         .with_no_client_auth()
 }
 
+type Tcp = TokioIo<TcpStream>;
+type Connector = MapResponse<HttpConnector, fn(Tcp) -> Watched<Tcp>>;
+
 /// A pool of connections to one server.
 #[derive(Debug, Clone)]
 pub struct Http {
     address: Address,
-    pool: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    pool: Client<HttpsConnector<Connector>, Full<Bytes>>,
 }
 
 impl Http {
@@ -98,7 +107,7 @@ impl Http {
             .with_tls_config(tls.unwrap_or_else(|| tls_config(rustls::RootCertStore::empty())))
             .https_or_http()
             .enable_http1()
-            .wrap_connector(connector);
+            .wrap_connector(connector.map_response(Watched::new as fn(_) -> _));
         Http {
             address,
             pool: Client::builder(TokioExecutor::new()).build(connector),
@@ -124,9 +133,10 @@ impl Http {
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        let request = request.body(Full::new(body)).map_err(|_| {
+        let mut request = request.body(Full::new(body)).map_err(|_| {
             Error::Invalid("the method or the token has characters that can not be sent".into())
         })?;
+        let connection = capture_connection(&mut request);
         let exchange = async {
             let response = self.pool.request(request).await.map_err(|e| offline(&e))?;
             let status = response.status();
@@ -139,6 +149,13 @@ impl Http {
             } else {
                 Err((status.as_u16(), body))
             })
+        };
+        let exchange = async {
+            tokio::select! {
+                biased;
+                answer = exchange => answer,
+                () = lost(connection) => Err(Error::Offline("the connection was lost".into())),
+            }
         };
         tokio::time::timeout(timeout, exchange)
             .await
@@ -181,7 +198,30 @@ pub(crate) fn offline(error: &(dyn std::error::Error + 'static)) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    const RESETS: usize = 4_000;
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whose_connection_is_reset_at_once_is_offline_and_waits_for_no_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                _ = stream.set_zero_linger();
+            }
+        });
+        let http = Http::new(Address::parse(&url).unwrap());
+        for _ in 0..RESETS {
+            let answer = http
+                .post("a/b", "application/proto", None, Bytes::new(), PATIENCE)
+                .await;
+            assert!(matches!(answer, Err(Error::Offline(_))), "{answer:?}");
+        }
+    }
 
     #[test]
     fn an_address_leads_to_methods_and_to_the_live_connection() {
