@@ -9,9 +9,14 @@
 use connectrpc::client::{CallOptions, ClientConfig, HttpClient, ServiceTransport};
 use connectrpc::{ConnectError, Protocol};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
+use tertulia_kit::clock::SystemClock;
+use tertulia_kit::instances::nats::Instance;
+use tertulia_kit::secret::Secret;
+use tertulia_kit::transport::nats::{Call, NodeKey, Options, Remote, Unanswered};
 use tertulia_proto::chats::{
-    ChatsServiceClient, GetChatRequest, MessagesServiceClient, SendMessageRequest,
+    ChatsServiceClient, GetChatRequest, GetChatResponse, MessagesServiceClient, SendMessageRequest,
 };
 use tertulia_proto::errors::{Failure, Reason};
 use tertulia_proto::identity::{IdentityServiceClient, LoginRequest};
@@ -98,6 +103,84 @@ fn options(person: &Person) -> CallOptions {
     CallOptions::default()
         .with_header("authorization", format!("Bearer {}", person.token))
         .with_header("x-request-id", "same-everywhere")
+}
+
+/// What nodes show each other.
+const NODE_KEY: &str = "the nodes of this test know each other by this";
+
+/// Another node, as far as NATS can tell.
+async fn remote(nats: &Instance) -> Remote {
+    let options = Options {
+        address: nats.url().parse().unwrap(),
+        prefix: "tertulia".parse().unwrap(),
+        key: NodeKey::new(Secret::new(NODE_KEY)).unwrap(),
+        calls_max: 1,
+    };
+    let clock = Arc::new(SystemClock::starting_at(0));
+    Remote::connect(options, clock).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_node_gets_the_same_over_nats() {
+    use buffa::Message as _;
+    let nats = Instance::start();
+    let url = nats.url();
+    let secrets = [("bus.url", url.as_str()), ("bus.node_key", NODE_KEY)];
+    let local = Local::with_secrets(&[], &secrets).await;
+    let ann = Person::sign_up(&local.url, "ann").await;
+    let bob = Person::sign_up(&local.url, "bob").await;
+    let chat = ann.chat_with(&local.url, &bob).await;
+    let remote = remote(&nats).await;
+    let asked = |chat: i64, identity: String| Call {
+        path: GET.into(),
+        body: GetChatRequest {
+            chat_id: chat,
+            ..Default::default()
+        }
+        .encode_to_vec()
+        .into(),
+        identity,
+        request_id: "same-everywhere".into(),
+        traceparent: String::new(),
+        timeout: Duration::from_secs(20),
+    };
+    let (ann_id, chat_id) = (&ann.user_id, chat.parse::<i64>().unwrap());
+    let identity = format!("{ann_id}.1.{}.phone", i64::MAX);
+
+    let config = ClientConfig::new(local.url.parse().unwrap());
+    let client = ChatsServiceClient::new(HttpClient::plaintext(), config);
+    let request = GetChatRequest {
+        chat_id,
+        ..Default::default()
+    };
+    let there = client.get_chat_with_options(request, options(&ann)).await;
+    let there = serde_json::to_value(there.unwrap().into_owned()).unwrap();
+    let here = loop {
+        match remote.call(asked(chat_id, identity.clone())).await {
+            Err(Unanswered::NobodyThere) => tokio::task::yield_now().await,
+            answer => break answer.unwrap(),
+        }
+    };
+    let here = GetChatResponse::decode_from_slice(&here).unwrap();
+    assert_eq!(serde_json::to_value(here).unwrap(), there);
+
+    // Refusals are those of the catalogue: of a stranger's chat, and on nobody's behalf.
+    for (chat, identity, reason) in [
+        (404, identity.as_str(), "CHAT_NOT_FOUND"),
+        (chat_id, "", "NOT_SIGNED_IN"),
+        (chat_id, "nonsense", "NOT_SIGNED_IN"),
+    ] {
+        let Err(Unanswered::Refused(refusal)) = remote.call(asked(chat, identity.into())).await
+        else {
+            panic!("{reason}")
+        };
+        let seen = of_json(&serde_json::from_str(&refusal.detail).unwrap());
+        assert!(seen.reason.ends_with(reason), "{seen:?}");
+        assert_eq!(
+            (seen.code, seen.request_id.as_str()),
+            (refusal.code, "same-everywhere")
+        );
+    }
 }
 
 #[tokio::test]

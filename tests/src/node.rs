@@ -10,6 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tertulia_kit::config::{self, Sources};
+use tertulia_server::config::SCHEMA;
 use tertulia_server::harm::Harm;
 use tertulia_server::wiring::{self, Node};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
@@ -49,6 +51,11 @@ impl Local {
 
     /// Starts one with other settings.
     pub async fn with(settings: &[(&str, &str)]) -> Local {
+        Local::with_secrets(settings, &[]).await
+    }
+
+    /// Starts one with other settings and with secrets, which are no flags.
+    pub async fn with_secrets(settings: &[(&str, &str)], secrets: &[(&str, &str)]) -> Local {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data").display().to_string();
         let own = [("data", data.as_str()), ("listen", "127.0.0.1:0")];
@@ -56,7 +63,12 @@ impl Local {
         let flags = flags
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
-        let config = tertulia_server::config::load(None, flags).unwrap_or_else(|e| panic!("{e}"));
+        let mut sources = Sources::of_process(None, flags);
+        sources.env.extend(secrets.iter().map(|(key, value)| {
+            let name = SCHEMA.env_name(SCHEMA.field(key).unwrap());
+            (name.into(), (*value).into())
+        }));
+        let config = config::load(&SCHEMA, sources).unwrap_or_else(|e| panic!("{e}"));
         let node = wiring::start(config.value, Harm::default()).await.unwrap();
         let url = format!("http://{}", node.address);
         Local { node, url, folder }

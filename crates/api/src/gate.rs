@@ -178,11 +178,15 @@ impl Gate {
         within(left, work).await
     }
 
-    /// Calls a method for a caller that is known already, as the live session does.
+    /// Calls a method for a caller that is known already, as the live session does, or for nobody.
     ///
     /// # Errors
     /// With the catalogue entry inside.
-    pub async fn call(&self, call: LocalCall, caller: Caller) -> Result<Bytes, ConnectError> {
+    pub async fn call(
+        &self,
+        call: LocalCall,
+        caller: Option<Caller>,
+    ) -> Result<Bytes, ConnectError> {
         let LocalCall {
             path,
             body,
@@ -209,7 +213,9 @@ impl Gate {
             ctx = ctx.with_deadline(Instant::now().checked_add(timeout));
         }
         ctx.extensions_mut().insert(context);
-        ctx.extensions_mut().insert(caller);
+        if let Some(caller) = caller {
+            ctx.extensions_mut().insert(caller);
+        }
         let answer = self
             .answer(path, ctx, Payload::new(body, format), format)
             .await?;

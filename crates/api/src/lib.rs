@@ -4,6 +4,7 @@
 //! ```text
 //!   HTTP: Connect, gRPC, gRPC-Web ──┐
 //!   live: WebSocket, gRPC stream ───┼─> gate ─> rpc handlers ─> services
+//!   NATS: calls of other nodes ─────┤
 //!   in process ─────────────────────┘
 //! ```
 
@@ -13,4 +14,5 @@ pub mod convert;
 pub mod gate;
 pub mod http;
 pub mod live;
+pub mod nats;
 pub mod rpc;

@@ -2,7 +2,7 @@
 //! node, and a [`queue`] keeps what waits for one; the [`feed`] puts what was committed on the bus; [`socket`]
 //! and [`stream`] are the two carriers.
 
-mod answer;
+pub(crate) mod answer;
 mod burst;
 pub mod close;
 pub mod feed;

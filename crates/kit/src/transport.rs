@@ -1,5 +1,9 @@
-//! The one port: HTTP/1.1 and HTTP/2 without TLS (a proxy in front has it), with the limits that a public
-//! door needs. Each connection is a task of the lifecycle; when the node stops, open requests finish.
+//! How a node is reached. Here is the one port: HTTP/1.1 and HTTP/2 without TLS (a proxy in front has it), with the
+//! limits that a public door needs. Each connection is a task of the lifecycle; when the node stops, open requests
+//! finish.
+
+#[cfg(feature = "nats")]
+pub mod nats;
 
 use std::io;
 use std::net::SocketAddr;

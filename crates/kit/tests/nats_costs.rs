@@ -2,6 +2,10 @@
 //! `cargo test --release -p tertulia-kit --all-features --test nats_costs -- --ignored --nocapture`
 
 #![cfg(all(unix, feature = "nats", feature = "suites"))]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that can not go on says so at once"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -12,6 +12,7 @@ use tertulia_kit::limit::Rate;
 use tertulia_kit::net::Net;
 use tertulia_kit::secret::Secret;
 use tertulia_kit::telemetry;
+use tertulia_kit::transport::nats::{self as calls, NodeKey};
 use tertulia_services::chats;
 
 /// Every key there is. The kit prints the template, the list of variables and the reference from it.
@@ -122,6 +123,12 @@ const FIELDS: &[Field] = &[
     Field::text("bus.prefix", "tertulia", "What the subjects on NATS begin with. All nodes of a deployment have \
         the same, and each deployment on a NATS server another.")
         .checked(bus_prefix),
+    Field::secret("bus.node_key", "What nodes show each other that they are nodes; the same on all of them, at least \
+        32 characters. With it a node answers calls of others over NATS, on behalf of whom they say; unset, it \
+        answers none.")
+        .checked(node_key),
+    Field::number("bus.calls_max", 256, 1..=65_536, "How many calls of other nodes are under way at once; more are \
+        refused."),
     Field::number("drain.grace_ms", 10_000, 0..=600_000, "How long open calls and sessions have to end when \
         the server stops."),
     Field::number("drain.spread_ms", 5_000, 0..=600_000, "Over how long the clients of a stopping server \
@@ -223,6 +230,8 @@ pub struct Store {
 pub struct Bus {
     pub url: Option<Secret>,
     pub prefix: String,
+    pub node_key: Option<Secret>,
+    pub calls_max: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -341,11 +350,32 @@ impl Bus {
     /// # Errors
     /// When the texts were not checked as those of the table are.
     pub fn nats(&self) -> anyhow::Result<Option<nats::Options>> {
-        let Some(url) = &self.url else {
+        let Some(address) = self.address()? else {
             return Ok(None);
         };
-        let address = std::str::from_utf8(url.expose())?.parse()?;
         Ok(Some(nats::Options::new(address, self.prefix.parse()?)))
+    }
+
+    /// How calls of other nodes are taken; nothing when none are.
+    ///
+    /// # Errors
+    /// When the texts were not checked as those of the table are.
+    pub fn calls(&self) -> anyhow::Result<Option<calls::Options>> {
+        let (Some(address), Some(key)) = (self.address()?, &self.node_key) else {
+            return Ok(None);
+        };
+        Ok(Some(calls::Options {
+            address,
+            prefix: self.prefix.parse()?,
+            key: NodeKey::new(key.clone())?,
+            calls_max: self.calls_max,
+        }))
+    }
+
+    fn address(&self) -> anyhow::Result<Option<nats::Address>> {
+        let url = self.url.as_ref();
+        let text = url.map(|url| std::str::from_utf8(url.expose()));
+        Ok(text.transpose()?.map(str::parse).transpose()?)
     }
 }
 
@@ -396,6 +426,12 @@ fn bus_prefix(text: &str) -> Result<(), String> {
     parsed.map(drop).map_err(|e| format!("{e}, not {text:?}"))
 }
 
+/// The words do not show the key.
+fn node_key(text: &str) -> Result<(), String> {
+    let key = NodeKey::new(Secret::new(text));
+    key.map(drop).map_err(|e| e.to_string())
+}
+
 /// The words do not show the pepper.
 fn pepper(text: &str) -> Result<(), String> {
     if text.len() < 16 {
@@ -412,6 +448,18 @@ mod tests {
     use super::*;
 
     fn load_flags(flags: &[(&str, &str)]) -> Result<Loaded<Config>, Problems> {
+        load_all(flags, &[])
+    }
+
+    /// With secrets, which are no flags.
+    fn load_all(
+        flags: &[(&str, &str)],
+        secrets: &[(&str, &str)],
+    ) -> Result<Loaded<Config>, Problems> {
+        let env = secrets.iter().map(|(path, value)| {
+            let name = SCHEMA.env_name(SCHEMA.field(path).unwrap());
+            (name.into(), (*value).into())
+        });
         let flags = flags
             .iter()
             .map(|(p, v)| ((*p).to_owned(), (*v).to_owned()))
@@ -419,6 +467,7 @@ mod tests {
         config::load(
             &SCHEMA,
             Sources {
+                env: env.collect(),
                 flags,
                 ..Sources::default()
             },
@@ -481,28 +530,45 @@ mod tests {
 
     #[test]
     fn what_can_not_work_is_told_before_the_start() {
-        let problems = load_flags(&[
+        let flags = [
             ("listen", "localhost"),
             ("public_origins", "https://chat.example.org/path"),
             ("trusted_proxies", "10.0.0.0/8,proxy"),
             ("log.levels", "tertulia=loud"),
             ("identity.argon2_passes", "0"),
-            ("bus.url", "http://who:hunter2@nats.example.org"),
             ("bus.prefix", "a b"),
-        ]);
-        let problems = problems.unwrap_err();
-        assert_eq!(problems.0.len(), 7);
-        assert!(!problems.to_string().contains("hunter2"), "{problems}");
+        ];
+        let secrets = [
+            ("bus.url", "http://who:hunter2@nats.example.org"),
+            ("bus.node_key", "hunter2"),
+        ];
+        let problems = load_all(&flags, &secrets).unwrap_err();
+        assert_eq!(problems.0.len(), 8);
+        let words = problems.to_string();
+        assert!(words.contains("wants servers such as"), "{words}");
+        assert!(words.contains("is shorter than 32"), "{words}");
+        assert!(!words.contains("hunter2"), "{words}");
     }
 
     #[test]
     fn a_node_is_alone_unless_it_is_told_where_nats_is() {
-        let bus = |flags: &[(&str, &str)]| load_flags(flags).unwrap().value.bus;
-        assert!(bus(&[]).nats().unwrap().is_none());
-        let url = "nats://who:hunter2@a.example.org:4222,nats://b.example.org";
-        let told = bus(&[("bus.url", url)]);
-        assert!(told.nats().unwrap().is_some());
-        let shown = format!("{told:?} {:?}", told.nats());
-        assert!(!shown.contains("hunter2"), "{shown}");
+        let bus = |secrets: &[(&str, &str)]| load_all(&[], secrets).unwrap().value.bus;
+        let url = (
+            "bus.url",
+            "nats://who:hunter2@a.example.org:4222,nats://b.example.org",
+        );
+        let key = ("bus.node_key", "hunter2 hunter2 hunter2 hunter2 hunter2");
+        for (secrets, is_linked, is_called) in [
+            (&[][..], false, false),
+            (&[key], false, false),
+            (&[url], true, false),
+            (&[url, key], true, true),
+        ] {
+            let told = bus(secrets);
+            let (nats, calls) = (told.nats().unwrap(), told.calls().unwrap());
+            assert_eq!((nats.is_some(), calls.is_some()), (is_linked, is_called));
+            let shown = format!("{told:?} {nats:?} {calls:?}");
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
     }
 }

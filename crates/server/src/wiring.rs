@@ -14,6 +14,7 @@ use tertulia_api::live::Live;
 use tertulia_api::live::feed::Feed;
 use tertulia_api::live::hub::Hub;
 use tertulia_api::live::told::Told;
+use tertulia_api::nats;
 use tertulia_api::rpc::{Services, full_router};
 use tertulia_kit::bus::nats::Nats;
 use tertulia_kit::bus::{Bus, Memory};
@@ -24,7 +25,7 @@ use tertulia_kit::id::{Ids, NodeIds as _};
 use tertulia_kit::lifecycle::{Grace, Kind, Lifecycle, Stopped};
 use tertulia_kit::limit::Budgets;
 use tertulia_kit::lock::{DataFolder, Format};
-use tertulia_kit::transport;
+use tertulia_kit::transport::{self, nats as calls};
 use tertulia_services::access::Authorizer;
 use tertulia_services::chats::Chats;
 use tertulia_services::identity::{self, Identity, Peppers, SigningKeys};
@@ -89,8 +90,8 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     let told = lifecycle.told_loops();
     lifecycle.spawn_loop("clock", move || keep_clock(mark.clone(), told.clone()));
 
-    let nats = link(&config, &lifecycle, &health)?;
-    let bus: Arc<dyn Bus<Told>> = match &nats {
+    let linked = link(&config, &lifecycle, &health)?;
+    let bus: Arc<dyn Bus<Told>> = match &linked {
         Some(nats) => Arc::new(nats.clone()),
         None => Arc::new(Memory::new()),
     };
@@ -122,7 +123,7 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     )
     .await?;
     let identity = Arc::new(identity);
-    if nats.is_some() {
+    if linked.is_some() {
         let told = lifecycle.told(Kind::Job);
         let learning = logins::keep_learning(identity.clone(), told);
         lifecycle.spawn(Kind::Job, "logins", learning);
@@ -171,7 +172,7 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         address_budget: limits
             .address()
             .map(|rate| Budgets::new(rate, CALLERS_WATCHED_MAX, clock.clone())),
-        clock,
+        clock: clock.clone(),
         call_timeout: config.http.call_timeout(),
     };
     let gate = Gate::new(parts, router);
@@ -196,9 +197,14 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     let http = tertulia_api::http::router(doors);
     let serving = transport::serve(listener, http.clone(), door, lifecycle.clone());
     lifecycle.spawn(Kind::Door, "http", serving);
+    if let Some(options) = config.bus.calls().context("calls of other nodes")? {
+        let (offers, handler) = (nats::offers(), nats::handler(gate.clone()));
+        let answering = calls::serve(options, offers, handler, clock, lifecycle.clone());
+        lifecycle.spawn(Kind::Door, "calls", answering);
+    }
     watch(&health, &log, &sqlite);
     let numbers = metrics::of_node(&log, &live);
-    if let Some(nats) = &nats {
+    if let Some(nats) = &linked {
         metrics::of_bus(&numbers, nats);
         // Who comes first is told at once what happens elsewhere; without NATS the node works as well.
         if timeout(LINK_WAIT, nats.connected()).await.is_err() {

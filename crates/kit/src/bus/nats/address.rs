@@ -36,12 +36,12 @@ pub enum BadAddress {
 
 impl Address {
     /// The servers, without what to sign in with.
-    pub(super) fn servers(&self) -> &[ServerAddr] {
+    pub(crate) fn servers(&self) -> &[ServerAddr] {
         &self.servers
     }
 
     /// Adds what to sign in with.
-    pub(super) fn sign_in(&self, options: ConnectOptions) -> ConnectOptions {
+    pub(crate) fn sign_in(&self, options: ConnectOptions) -> ConnectOptions {
         let text = |secret: &Secret| String::from_utf8_lossy(secret.expose()).into_owned();
         match &self.credentials {
             None => options,

@@ -11,6 +11,8 @@ const LOST: &str = "lost";
 const NOBODY: &str = "nobody";
 /// Below it a node gets its answers.
 const INBOX: &str = "inbox";
+/// Below it are the services that nodes offer each other.
+const CALL: &str = "call";
 
 /// How long a prefix may be.
 const PREFIX_BYTES_MAX: usize = 64;
@@ -23,6 +25,28 @@ pub struct Prefix(String);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("wants at most {PREFIX_BYTES_MAX} letters, digits, - and _, with dots between them")]
 pub struct BadPrefix;
+
+impl Prefix {
+    /// Below it answers come.
+    pub(crate) fn inbox(&self) -> String {
+        format!("{}.{INBOX}", self.0)
+    }
+
+    /// Where a method of a service is called.
+    pub(crate) fn call(&self, service: &str, method: &str) -> String {
+        format!("{}.{CALL}.{service}.{method}", self.0)
+    }
+
+    /// `package.Service/Method` of what is called there.
+    pub(crate) fn called(&self, subject: &str) -> Option<String> {
+        let rest = subject.strip_prefix(&self.0)?.strip_prefix('.')?;
+        let (service, method) = rest
+            .strip_prefix(CALL)?
+            .strip_prefix('.')?
+            .rsplit_once('.')?;
+        Some(format!("{service}/{method}"))
+    }
+}
 
 impl FromStr for Prefix {
     type Err = BadPrefix;
@@ -48,12 +72,13 @@ pub struct Subjects {
 
 impl Subjects {
     /// Those below `prefix`.
-    pub fn new(Prefix(prefix): &Prefix) -> Self {
+    pub fn new(base: &Prefix) -> Self {
+        let Prefix(prefix) = base;
         Subjects {
             bus: format!("{prefix}.{BUS}."),
             lost: format!("{prefix}.{LOST}"),
             nobody: format!("{prefix}.{NOBODY}"),
-            inbox: format!("{prefix}.{INBOX}"),
+            inbox: base.inbox(),
         }
     }
 
@@ -94,6 +119,18 @@ mod tests {
         assert_eq!(name, "acme.shop-1.bus.user.17");
         assert_eq!(subjects.named(&name), Some("user.17"));
         assert_eq!(subjects.named(&subjects.lost()), None);
+    }
+
+    #[test]
+    fn a_method_is_found_by_its_subject() {
+        let prefix: Prefix = "acme.shop-1".parse().unwrap();
+        let subject = prefix.call("shop.v1.Till", "Sell");
+        assert_eq!(subject, "acme.shop-1.call.shop.v1.Till.Sell");
+        assert_eq!(
+            prefix.called(&subject).as_deref(),
+            Some("shop.v1.Till/Sell")
+        );
+        assert_eq!(prefix.called("acme.shop-1.calls.a.b"), None);
     }
 
     #[test]

@@ -1,5 +1,10 @@
 //! Buses on a server of their own that is killed, paused and started again.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that can not go on says so at once"
+)]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;

@@ -1,6 +1,11 @@
 //! Two nodes on one store, with a NATS between them that is killed and comes back. No heartbeat helps: what a session
 //! does not hear live, or is not told that it may have missed, would be missing here.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that can not go on says so at once"
+)]
+
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tertulia_kit::bus::nats::{self, Nats};
