@@ -198,24 +198,20 @@ pub(crate) fn offline(error: &(dyn std::error::Error + 'static)) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use std::net::TcpListener;
 
     use super::*;
 
-    const RESETS: usize = 4_000;
+    const CLOSED: usize = 4_000;
     const PATIENCE: Duration = Duration::from_secs(60);
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn whose_connection_is_reset_at_once_is_offline_and_waits_for_no_answer() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    async fn whose_connection_is_closed_at_once_is_offline_and_waits_for_no_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                _ = stream.set_zero_linger();
-            }
-        });
+        std::thread::spawn(move || listener.incoming().for_each(drop));
         let http = Http::new(Address::parse(&url).unwrap());
-        for _ in 0..RESETS {
+        for _ in 0..CLOSED {
             let answer = http
                 .post("a/b", "application/proto", None, Bytes::new(), PATIENCE)
                 .await;
