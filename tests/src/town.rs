@@ -261,7 +261,15 @@ impl Town {
         let moved = tokio::time::timeout(patience, acks.wait_for(|n| *n >= until))
             .await
             .is_ok();
-        ensure!(moved, "no {more} acknowledgements in {patience:?}");
+        let stand = || {
+            let each = self.devices.iter().map(|device| device.stand());
+            each.collect::<Vec<_>>().join("; ")
+        };
+        ensure!(
+            moved,
+            "no {more} acknowledgements in {patience:?}: {}",
+            stand()
+        );
         Ok(())
     }
 

@@ -277,6 +277,21 @@ impl Device {
         Ok(whole_log(&self.client, chat).await?)
     }
 
+    /// Where it stands, for people who look why nothing happens.
+    pub fn stand(&self) -> String {
+        let (connection, outbox) = (
+            self.client.connection().borrow().clone(),
+            self.client.outbox(),
+        );
+        let (written, chats) = (self.written.lock().len(), self.client.chats().len());
+        let first = outbox.first();
+        format!(
+            "{} is {connection:?} with {chats} chats, has written {written}, {} wait, the first {first:?}",
+            self.name,
+            outbox.len()
+        )
+    }
+
     /// Everything that it wrote, in its order, and what it was told of it.
     pub fn sends(&self) -> Vec<Send> {
         let told = self.told.lock();
