@@ -238,6 +238,9 @@ impl Device {
         let mut changes = self.client.changes();
         for n in 0.. {
             while self.client.outbox().len() >= traffic.waiting_max {
+                if self.put_away_refused()? {
+                    continue;
+                }
                 tokio::select! {
                     _ = changes.recv() => {}
                     _ = stop.changed() => return Ok(()),
@@ -258,6 +261,16 @@ impl Device {
             }
         }
         Ok(())
+    }
+
+    /// Puts away what was refused for good, as a person does; whether there was any.
+    fn put_away_refused(&self) -> Result<bool> {
+        let mut refused = self.client.outbox();
+        refused.retain(|entry| matches!(entry.state, State::Failed(_)));
+        for entry in &refused {
+            self.client.discard(entry.chat, &entry.client_message_id)?;
+        }
+        Ok(!refused.is_empty())
     }
 
     /// The seq of the newest event that it showed in a chat; 0 for none.
@@ -284,7 +297,7 @@ impl Device {
             self.client.outbox(),
         );
         let (written, chats) = (self.written.lock().len(), self.client.chats().len());
-        let first = outbox.first();
+        let first = outbox.first().map(|entry| &entry.state);
         format!(
             "{} is {connection:?} with {chats} chats, has written {written}, {} wait, the first {first:?}",
             self.name,
