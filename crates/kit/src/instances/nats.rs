@@ -24,6 +24,8 @@ const KEEPER: &str = r#"
     server=$!
     echo "pid $server"
     read -r word
+    # Else the shell tells that it was killed.
+    exec 2>/dev/null
     kill -KILL "$server" 2>/dev/null
     wait "$server"
 "#;
