@@ -118,7 +118,7 @@ impl Plan {
             warm_up: Duration::from_millis(500),
             idle_connections: [100, 500],
             idle_rest: Duration::from_secs(3),
-            grown: ([1_000, 3_000, 5_000], 50),
+            grown: ([1_000, 10_000, 20_000], 50),
             grown_in: None,
             groups: [10, 100],
             comes_back: 5,

@@ -19,7 +19,7 @@ use super::meter::Meter;
 use super::people::{Account, Pair, Server};
 use super::proc::Process;
 use super::progress::Progress;
-use super::report::{Figure, median, milliseconds};
+use super::report::{Figure, Readable, median, milliseconds};
 use super::socket::Socket;
 use super::talk::Talk;
 
@@ -299,10 +299,11 @@ async fn talk_beside(
 
 fn figures(plan: &Plan, calm: &[Return], hurried: &[Return], quiet: f64) -> Vec<Figure> {
     let n = plan.connections;
+    let many = Readable(n as f64);
     let mut figures = Vec::new();
     for (name, returns) in [
-        (format!("{n} come back unhurried"), calm),
-        (format!("{n} come back at once"), hurried),
+        (format!("{many} come back unhurried"), calm),
+        (format!("{many} come back at once"), hurried),
     ] {
         let each =
             |f: &dyn Fn(&Return) -> Option<f64>| returns.iter().filter_map(f).collect::<Vec<_>>();
@@ -330,7 +331,7 @@ fn figures(plan: &Plan, calm: &[Return], hurried: &[Return], quiet: f64) -> Vec<
     let ratios = calm.iter().zip(hurried);
     let ratios = ratios.map(|(calm, hurried)| hurried.took.div_duration_f64(calm.took));
     figures.extend(Figure::of(
-        format!("{n} at once : unhurried"),
+        format!("{many} at once : unhurried"),
         "times",
         ratios.collect(),
     ));
