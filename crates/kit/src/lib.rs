@@ -17,3 +17,6 @@ pub mod telemetry;
 pub mod bus;
 pub mod limit;
 pub mod transport;
+
+#[cfg(all(unix, any(test, feature = "suites")))]
+pub mod instances;

@@ -1,0 +1,3 @@
+//! Real servers for tests: private ones, started for a test and gone with it.
+
+pub mod postgres;
