@@ -3,5 +3,6 @@
 
 pub mod fjall;
 pub mod people;
+pub mod postgres;
 mod rows;
 pub mod sqlite;
