@@ -6,5 +6,6 @@ pub mod config_command;
 pub mod due;
 pub mod harm;
 pub mod metrics;
+pub mod stores;
 pub mod verify;
 pub mod wiring;
