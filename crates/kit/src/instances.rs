@@ -1,3 +1,4 @@
 //! Real servers for tests: private ones, started for a test and gone with it.
 
 pub mod nats;
+pub mod postgres;

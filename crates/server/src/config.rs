@@ -14,6 +14,7 @@ use tertulia_kit::secret::Secret;
 use tertulia_kit::telemetry;
 use tertulia_kit::transport::nats::{self as calls, NodeKey};
 use tertulia_services::chats;
+use tertulia_store::{fjall, postgres};
 
 /// Every key there is. The kit prints the template, the list of variables and the reference from it.
 pub static SCHEMA: Schema = Schema {
@@ -30,7 +31,7 @@ pub static SCHEMA: Schema = Schema {
             "How much one caller may do. A call costs its weight in tokens; most weigh 1.",
         ),
         ("chats", "How large chats may be."),
-        ("store", "How chats are kept."),
+        ("store", "Where everything is kept, and how."),
         ("bus", "How nodes hear of each other what happens."),
         ("drain", "How the server stops."),
         ("metrics", "What the server counts."),
@@ -110,9 +111,15 @@ const FIELDS: &[Field] = &[
         one by one; when there are more it is told where its chats end, and reads what it shows."),
     Field::number("chats.due_interval_ms", 1_000, 100..=60_000, "How often the server looks for messages that \
         disappear and messages that were scheduled. They are late by this time at most."),
+    Field::secret("store.url", "The PostgreSQL database that keeps everything, such as \
+        postgres://tertulia:password@db.example.org/tertulia?sslmode=verify-full. Unset, everything is kept \
+        in the data folder.")
+        .checked(database),
+    Field::number("store.lanes", 2, 1..=64, "How many transactions write chats to PostgreSQL at once."),
+    Field::number("store.readers", 8, 1..=1_000, "How many connections read chats from PostgreSQL."),
     Field::number("store.commit_batch_max", 1_024, 1..=65_536, "How many writes are synced together."),
     Field::number("store.commit_bytes_max", 4_194_304, 65_536..=268_435_456, "How many bytes are synced \
-        together."),
+        together, in the data folder."),
     Field::number("store.commit_queue_max", 8_192, 1..=1_048_576, "How many writes wait to be synced; more \
         are told to come later."),
     Field::number("store.cache_mib", 128, 8..=1_048_576, "The memory for what is read often."),
@@ -219,6 +226,9 @@ pub struct Chats {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Store {
+    pub url: Option<Secret>,
+    pub lanes: usize,
+    pub readers: usize,
     pub commit_batch_max: usize,
     pub commit_bytes_max: usize,
     pub commit_queue_max: usize,
@@ -339,8 +349,26 @@ impl Chats {
 }
 
 impl Store {
-    pub fn cache_bytes(&self) -> u64 {
-        self.cache_mib as u64 * 1024 * 1024
+    /// How logs are kept in the data folder.
+    pub fn embedded(&self) -> fjall::Options {
+        fjall::Options {
+            commit_batch_max: self.commit_batch_max,
+            commit_bytes_max: self.commit_bytes_max,
+            commit_queue_max: self.commit_queue_max,
+            cache_mib: self.cache_mib as u64,
+            ..fjall::Options::default()
+        }
+    }
+
+    /// How logs are kept in PostgreSQL.
+    pub fn postgres(&self) -> postgres::Options {
+        postgres::Options {
+            lanes: self.lanes,
+            readers: self.readers,
+            commit_batch_max: self.commit_batch_max,
+            commit_queue_max: self.commit_queue_max,
+            cache_mib: self.cache_mib as u64,
+        }
     }
 }
 
@@ -413,6 +441,11 @@ fn origin(text: &str) -> Result<(), String> {
 fn net(text: &str) -> Result<(), String> {
     let parsed: Result<Net, _> = text.parse();
     parsed.map(drop).map_err(|e| format!("{e}, not {text:?}"))
+}
+
+/// The words do not show the password.
+fn database(text: &str) -> Result<(), String> {
+    text.parse::<postgres::Target>().map(drop)
 }
 
 /// The words do not show the password.
@@ -540,10 +573,11 @@ mod tests {
         ];
         let secrets = [
             ("bus.url", "http://who:hunter2@nats.example.org"),
+            ("store.url", "mysql://ana:hunter2@example.org/chat"),
             ("bus.node_key", "hunter2"),
         ];
         let problems = load_all(&flags, &secrets).unwrap_err();
-        assert_eq!(problems.0.len(), 8);
+        assert_eq!(problems.0.len(), 9);
         let words = problems.to_string();
         assert!(words.contains("wants servers such as"), "{words}");
         assert!(words.contains("is shorter than 32"), "{words}");

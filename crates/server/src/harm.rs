@@ -95,6 +95,14 @@ impl Harm {
         }
     }
 
+    /// Whether it harms what only the embedded store has.
+    pub fn is_for_embedded(&self) -> bool {
+        self.crash_at.is_some()
+            || self
+                .sabotage
+                .is_some_and(|sabotage| sabotage != Sabotage::SkipCatchUpBuffer)
+    }
+
     /// Whether sessions lose what comes while they are welcomed.
     pub fn skips_catch_up_buffer(&self) -> bool {
         self.sabotage == Some(Sabotage::SkipCatchUpBuffer)

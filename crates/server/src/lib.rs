@@ -7,5 +7,6 @@ pub mod due;
 pub mod harm;
 pub mod logins;
 pub mod metrics;
+pub mod stores;
 pub mod verify;
 pub mod wiring;

@@ -16,24 +16,14 @@ use tertulia_kit::health::Health;
 use tertulia_kit::lifecycle::{Kind, Lifecycle};
 use tertulia_kit::metrics::{self, Metrics};
 use tertulia_kit::transport;
-use tertulia_store::fjall::ChatLog;
 use tokio::net::TcpListener;
 
+use crate::stores::Stores;
+
 /// Every number there is.
-pub fn of_node(log: &Arc<ChatLog>, live: &Arc<Live>) -> Metrics {
+pub fn of_node(stores: &Stores, live: &Arc<Live>) -> Metrics {
     let metrics = Metrics::default();
-    let asked = Arc::clone(log);
-    metrics.counter(
-        "tertulia_store_reads_total",
-        "How often the tables of chats were asked, where no cache had the answer.",
-        move || asked.reads(),
-    );
-    let gave = Arc::clone(log);
-    metrics.counter(
-        "tertulia_store_rows_read_total",
-        "How many rows the tables of chats gave.",
-        move || gave.rows_read(),
-    );
+    stores.count(&metrics);
     let sessions = Arc::clone(live);
     metrics.gauge("tertulia_sessions", "Sessions that are open.", move || {
         sessions.sessions_open() as u64

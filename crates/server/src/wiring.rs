@@ -19,7 +19,6 @@ use tertulia_api::rpc::{Services, full_router};
 use tertulia_kit::bus::nats::Nats;
 use tertulia_kit::bus::{Bus, Memory};
 use tertulia_kit::clock::{HighWater, SharedClock};
-use tertulia_kit::error::Failure;
 use tertulia_kit::health::Health;
 use tertulia_kit::id::{Ids, NodeIds as _};
 use tertulia_kit::lifecycle::{Grace, Kind, Lifecycle, Stopped};
@@ -30,17 +29,15 @@ use tertulia_services::access::Authorizer;
 use tertulia_services::chats::Chats;
 use tertulia_services::identity::{self, Identity, Peppers, SigningKeys};
 use tertulia_services::users::Users;
-use tertulia_store::fjall::ChatLog;
-use tertulia_store::sqlite::Sqlite;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::anew;
 use crate::config::Config;
 use crate::due;
 use crate::harm::Harm;
 use crate::logins;
 use crate::metrics;
+use crate::stores::Stores;
 
 /// The version of the data folder's layout that this binary writes.
 const DATA_FORMAT: u32 = 1;
@@ -97,24 +94,13 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     };
     let bus = harm.of_bus(bus);
     let feed = Feed::new(Arc::clone(&bus));
-    let sqlite = Sqlite::open(&folder.path().join("people.sqlite")).await?;
-    let log = ChatLog::open(
-        &folder.path().join("chats"),
-        harm.of_store(log_options(&config)),
-        feed.clone(),
-        clock.clone(),
-    )
-    .await?;
+    let (to_feed, time) = (feed.clone(), clock.clone());
+    let stores = Stores::open(&config, &folder, &harm, to_feed, time, &lifecycle).await?;
 
-    let closing = sqlite.clone();
-    lifecycle.close_at_end("people", || async move { closing.close().await });
-    let closing = log.clone();
-    lifecycle.close_at_end("chats", || async move { closing.close().await });
-
-    let users = Arc::new(Users::new(Arc::new(sqlite.clone()), clock.clone()));
+    let users = Arc::new(Users::new(stores.profiles.clone(), clock.clone()));
     let identity = Identity::open(
         identity_options(&config),
-        Arc::new(sqlite.clone()),
+        stores.accounts.clone(),
         signing_keys(&folder)?,
         peppers(&config, &folder)?,
         ids.clone(),
@@ -123,13 +109,13 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     )
     .await?;
     let identity = Arc::new(identity);
-    if linked.is_some() {
+    if linked.is_some() || stores.are_shared() {
         let told = lifecycle.told(Kind::Job);
         let learning = logins::keep_learning(identity.clone(), told);
         lifecycle.spawn(Kind::Job, "logins", learning);
     }
     let chats = Arc::new(Chats::new(
-        log.clone(),
+        stores.chats.clone(),
         users.clone(),
         feed,
         ids,
@@ -139,10 +125,6 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     let told = lifecycle.told(Kind::Job);
     let doing = due::keep_doing(chats.clone(), config.chats.due_interval(), told);
     lifecycle.spawn(Kind::Job, "due", doing);
-    let told = lifecycle.told(Kind::Job);
-    let data = Arc::from(folder.path());
-    let watching = anew::watch(log.clone(), data, lifecycle.clone(), told);
-    lifecycle.spawn(Kind::Job, "anew", watching);
     let services = Services {
         identity: identity.clone(),
         users,
@@ -202,8 +184,8 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         let answering = calls::serve(options, offers, handler, clock, lifecycle.clone());
         lifecycle.spawn(Kind::Door, "calls", answering);
     }
-    watch(&health, &log, &sqlite);
-    let numbers = metrics::of_node(&log, &live);
+    stores.watch(&health);
+    let numbers = metrics::of_node(&stores, &live);
     if let Some(nats) = &linked {
         metrics::of_bus(&numbers, nats);
         // Who comes first is told at once what happens elsewhere; without NATS the node works as well.
@@ -255,19 +237,6 @@ fn link(
     Ok(Some(nats))
 }
 
-/// What readiness asks.
-fn watch(health: &Health, log: &Arc<ChatLog>, sqlite: &Sqlite) {
-    let (log, sqlite) = (log.clone(), sqlite.clone());
-    health.check("chats", move || {
-        let problem = |failure: Failure| failure.cause_chain().unwrap_or_default();
-        std::future::ready(log.health().map_err(problem))
-    });
-    health.check("people", move || {
-        let sqlite = sqlite.clone();
-        async move { sqlite.check().await }
-    });
-}
-
 /// Takes the data folder, fresh or of this version.
 pub(crate) fn open_folder(config: &Config) -> anyhow::Result<DataFolder> {
     let folder = DataFolder::open(config.data.as_ref())?;
@@ -280,16 +249,6 @@ pub(crate) fn open_folder(config: &Config) -> anyhow::Result<DataFolder> {
         ),
     }
     Ok(folder)
-}
-
-fn log_options(config: &Config) -> tertulia_store::fjall::Options {
-    tertulia_store::fjall::Options {
-        commit_batch_max: config.store.commit_batch_max,
-        commit_bytes_max: config.store.commit_bytes_max,
-        commit_queue_max: config.store.commit_queue_max,
-        cache_mib: config.store.cache_mib as u64,
-        ..tertulia_store::fjall::Options::default()
-    }
 }
 
 fn identity_options(config: &Config) -> identity::Options {

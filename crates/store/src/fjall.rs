@@ -4,22 +4,20 @@
 //! write ──► queue ──► writer ──► commit and sync ──► caches ──► position ─┬─► answers
 //! read ───► caches ─► tables                                              └─► teller ──► Committed
 //! ```
-//! One thread decides and writes (`writer`, `round`), everybody reads (`reads`, `reader`). What a read finds
+//! One thread decides and writes (`writer`), everybody reads (`reads`, `reader`). What a read finds
 //! was synced before; how far a reader has got is a position, which moves on when its commit is in the tables
 //! and in the caches.
 
-mod cache;
-mod codec;
+mod batch;
+mod claims;
 mod disk;
 mod faults;
 mod floor;
 mod health;
-mod index;
 mod journal;
 mod reader;
 mod reads;
 mod recent;
-mod round;
 mod send_keys;
 mod shared;
 mod teller;

@@ -2,4 +2,7 @@
 //! good at. Only here is a driver or a query known, and there is no rule of chat in here.
 
 pub mod fjall;
+pub mod people;
+pub mod postgres;
+mod rows;
 pub mod sqlite;

@@ -1,10 +1,7 @@
 //! People in SQLite: accounts, logins and profiles, in one file.
 //!
 //! One connection writes, a few read; with a write-ahead log neither waits for the other. A commit is synced
-//! before it is answered (`synchronous = FULL`). The texts of the queries are also good for PostgreSQL.
-
-mod accounts;
-mod profiles;
+//! before it is answered (`synchronous = FULL`). The queries are those of [`People`].
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,9 +10,8 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite as Engine, Transaction};
-use tertulia_kit::error::{Failure, Result};
-use tertulia_services::errors;
+
+use crate::people::People;
 
 /// Older ones can lose a committed write when a write-ahead log is reset.
 const ENGINE_MIN: (u32, u32, u32) = (3, 51, 3);
@@ -25,17 +21,11 @@ const READERS: u32 = 4;
 const CONNECTION_WAIT: Duration = Duration::from_secs(5);
 /// How long a write waits for another process that writes, such as a backup's checkpoint.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
-/// When to come back after waiting in vain.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
-/// The file. Clones share it.
-#[derive(Debug, Clone)]
-pub struct Sqlite {
-    writer: SqlitePool,
-    readers: SqlitePool,
-}
+/// People in a file.
+pub type Sqlite = People<sqlx::Sqlite>;
 
 /// Why the file can not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +65,7 @@ pub enum OpenError {
     },
 }
 
-impl Sqlite {
+impl People<sqlx::Sqlite> {
     /// Opens the file, or makes it, readable for its owner alone, and brings its schema up to date.
     ///
     /// # Errors
@@ -120,32 +110,12 @@ impl Sqlite {
             .connect_with(options.read_only(true))
             .await
             .map_err(engine)?;
-        Ok(Sqlite { writer, readers })
-    }
-
-    /// Whether the database answers.
-    ///
-    /// # Errors
-    /// What the engine says.
-    pub async fn check(&self) -> Result<(), String> {
-        let answer = sqlx::query("SELECT 1").execute(&self.readers).await;
-        answer.map(drop).map_err(|e| e.to_string())
-    }
-
-    /// Waits for the calls that run and closes the file; later calls fail.
-    pub async fn close(&self) {
-        // The writer last, so that it takes the whole log into the file.
-        self.readers.close().await;
-        self.writer.close().await;
-    }
-
-    /// A transaction that may write. It holds the writing connection from its beginning, so that what it has
-    /// read is still so when it writes. Dropped without a commit, it changes nothing.
-    async fn write(&self) -> Result<Transaction<'static, Engine>> {
-        self.writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(failure)
+        Ok(People {
+            writer,
+            readers,
+            // It holds the writing connection and the file from its beginning.
+            begin: "BEGIN IMMEDIATE",
+        })
     }
 }
 
@@ -185,13 +155,6 @@ fn version(text: &str) -> Option<(u32, u32, u32)> {
     match (numbers.next(), numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor)), Some(Ok(patch))) => Some((major, minor, patch)),
         _ => None,
-    }
-}
-
-fn failure(e: sqlx::Error) -> Failure {
-    match e {
-        sqlx::Error::PoolTimedOut => errors::overloaded(RETRY_AFTER).with_cause(e),
-        e => errors::store_unavailable(e),
     }
 }
 

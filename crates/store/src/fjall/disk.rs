@@ -6,7 +6,7 @@
 //! memberships   chat, user        -> what the chat is to the member
 //! user_events   user, seq         -> the event
 //! user_heads    user              -> the seq of its newest event
-//! index         table, ...        -> everything that is small: see `index`
+//! index         table, ...        -> everything that is small: see `rows::index`
 //! send_keys_*   hash of send key  -> what it was used for; a table for each week
 //! meta          format, epoch, position
 //! ```
@@ -25,10 +25,11 @@ use tertulia_services::chats::Epoch;
 use tertulia_services::errors;
 use thiserror::Error;
 
-use super::codec::Corrupt;
 use super::journal;
 use super::reader::Reader;
 use super::unmade;
+use crate::rows::codec::Corrupt;
+use crate::rows::corrupt;
 
 /// The version of the tables that this program reads and writes.
 const FORMAT: u32 = 2;
@@ -214,9 +215,4 @@ pub fn table_options(memtable_mib: u64) -> KeyspaceCreateOptions {
 /// The engine failed.
 pub fn unavailable(error: ::fjall::Error) -> Failure {
     errors::store_unavailable(error)
-}
-
-/// What the engine gave can not be what was written.
-pub fn corrupt(error: Corrupt) -> Failure {
-    errors::internal(error)
 }

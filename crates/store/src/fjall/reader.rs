@@ -5,40 +5,18 @@
 //! Without that a reader could see half of a commit, because the engine makes a batch visible row by row to
 //! whoever does not ask for a moment.
 
-use std::ops::{ControlFlow, RangeBounds};
+use std::ops::{ControlFlow, Deref, RangeBounds};
 use std::sync::Arc;
 
 use ::fjall::{Guard, Keyspace, Readable as _, Slice, Snapshot};
 use tertulia_kit::error::Result;
-use tertulia_services::chats::{Chat, Event, Membership, Seq, UserEvent};
+use tertulia_services::chats::{Event, Membership, Seq, UserEvent};
 use tertulia_services::ids::{ChatId, UserId};
 
-use super::cache::Weight;
-use super::codec::{self, Corrupt, Marks};
-use super::disk::{Disk, META_POSITION, corrupt, read_position, unavailable};
-use super::index::{Look, Span, Visit};
-
-/// A chat, with the commits that brought its newest event and its newest receipt.
-#[derive(Debug, Clone)]
-pub struct Row {
-    pub chat: Chat,
-    pub moved_at: u64,
-    pub marked_at: u64,
-}
-
-impl Weight for Row {
-    fn bytes(&self) -> u64 {
-        let details = &self.chat.details;
-        let texts = details.title.len() + details.topic.len() + details.avatar.len();
-        let last = self.chat.last_message.as_ref();
-        let last = last.and_then(|event| event.message()).map_or(0, |message| {
-            let key = message.key.device.len() + message.key.client_message_id.len();
-            let lists = message.edits.len() + message.mentions.users.len();
-            512 + key + message.text.len() + 8 * lists + 40 * message.reactions.len()
-        });
-        (320 + texts + 8 * details.pinned.len() + last) as u64
-    }
-}
+use super::disk::{Disk, META_POSITION, read_position, unavailable};
+use crate::rows::codec::{self, Corrupt, Marks};
+use crate::rows::index::{Look, Span, Visit};
+use crate::rows::{Row, corrupt};
 
 /// Reads.
 pub struct Reader<'a> {
@@ -267,7 +245,7 @@ impl<'a> Reader<'a> {
 }
 
 impl Look for Reader<'_> {
-    fn find(&self, key: &[u8]) -> Result<Option<Slice>> {
+    fn find(&self, key: &[u8]) -> Result<Option<impl Deref<Target = [u8]>>> {
         self.get(&self.disk.index, key)
     }
 

@@ -17,12 +17,12 @@ use tertulia_services::chats::{
 use tertulia_services::errors;
 use tertulia_services::ids::{ChatId, UserId};
 
-use super::codec::Corrupt;
-use super::disk::corrupt;
-use super::reader::{Reader, Row};
 use super::shared::Shared;
-use super::view::Seen;
-use super::{ChatLog, INLINE_ROWS_MAX, Sabotage, gone, index};
+use super::view;
+use super::{ChatLog, INLINE_ROWS_MAX, Sabotage, gone};
+use crate::rows::codec::Corrupt;
+use crate::rows::reads::{changes, rows, scheduled, span_after, span_before, thread};
+use crate::rows::{Row, corrupt, index};
 
 /// How many rows a standing takes.
 const STANDING_ROWS: usize = 4;
@@ -100,7 +100,7 @@ impl ChatStore for ChatLog {
         self.read(chats.len() * STANDING_ROWS, move |shared| {
             // At one commit: what is unread is counted from the head, from what the user has seen and from
             // what was deleted, and would be wrong for good if one of them were of another moment.
-            let mut view = Seen::now(shared);
+            let mut view = view::now(shared);
             let mut standings = Vec::with_capacity(chats.len());
             for chat in chats {
                 standings.extend(decide::standing(&mut view, chat, user)?);
@@ -156,7 +156,7 @@ impl ChatStore for ChatLog {
     ) -> Result<Changes> {
         // How many changes there are outside of the part is not known.
         self.read(usize::MAX, move |shared| {
-            let mut found = changes(&shared.disk.reader(), chat, &part, after, limit)?;
+            let mut found = changes(&mut view::now(shared), chat, &part, after, limit)?;
             if shared.sabotage == Some(Sabotage::ForgetChanges) {
                 found.events.clear();
             }
@@ -168,20 +168,12 @@ impl ChatStore for ChatLog {
     async fn thread(
         &self,
         chat: ChatId,
-        thread: Seq,
+        root: Seq,
         after: Seq,
         limit: usize,
     ) -> Result<Page<Event>> {
         self.read(limit.saturating_mul(2), move |shared| {
-            let reader = shared.disk.reader();
-            let Some(head) = reader.head(chat)? else {
-                return Ok(Page::default());
-            };
-            let mut events = Vec::new();
-            for seq in index::replies_after(&reader, chat, thread, after, limit)? {
-                events.push(known_event(&reader, chat, seq)?);
-            }
-            Ok(Page { events, head })
+            thread(&mut view::now(shared), chat, root, after, limit)
         })
         .await
     }
@@ -330,13 +322,7 @@ impl ChatStore for ChatLog {
 
     async fn scheduled(&self, user: UserId) -> Result<Vec<Scheduled>> {
         self.read(2 * SCHEDULED_MAX, move |shared| {
-            let reader = shared.disk.reader();
-            let mut all = Vec::new();
-            for id in index::scheduled_of(&reader, user)? {
-                let scheduled = index::scheduled(&reader, id)?;
-                all.push(scheduled.ok_or_else(|| corrupt(Corrupt("a scheduled message is gone")))?);
-            }
-            Ok(all)
+            scheduled(&shared.disk.reader(), user)
         })
         .await
     }
@@ -422,79 +408,9 @@ impl Shared {
 
 /// The direct chat of two as one of them sees it, when there is one.
 fn there_already(shared: &Shared, pair: Pair, user: UserId) -> Result<Option<Standing>> {
-    let mut view = Seen::now(shared);
+    let mut view = view::now(shared);
     match view.direct(pair)? {
         None => Ok(None),
         Some(chat) => decide::standing(&mut view, chat, user),
     }
-}
-
-/// Changed messages of one commit: a message that is changed again meanwhile stays where it stood in the
-/// order of changes, and is found there as it was. Messages that one event has changed are told together,
-/// because `through` can not stand between them.
-fn changes(
-    reader: &Reader<'_>,
-    chat: ChatId,
-    part: &RangeInclusive<Seq>,
-    after: Seq,
-    limit: usize,
-) -> Result<Changes> {
-    let Some(head) = reader.head(chat)? else {
-        return Ok(Changes::default());
-    };
-    let limit = limit.max(1);
-    let mut found: Vec<index::Change> = Vec::new();
-    let mut more = false;
-    index::changes_after(reader, chat, after, &mut |change| {
-        if !part.contains(&change.message) {
-            return Ok(true);
-        }
-        let is_with_last = found.last().is_some_and(|last| last.now == change.now);
-        if found.len() >= limit && !is_with_last {
-            more = true;
-            return Ok(false);
-        }
-        found.push(change);
-        Ok(true)
-    })?;
-    let through = match found.last() {
-        Some(last) if more => last.now,
-        _ => head,
-    };
-    let events = found
-        .iter()
-        .map(|change| known_event(reader, chat, change.message));
-    Ok(Changes {
-        events: events.collect::<Result<_>>()?,
-        through,
-        more,
-    })
-}
-
-fn known_event(reader: &Reader<'_>, chat: ChatId, seq: Seq) -> Result<Arc<Event>> {
-    let event = reader.event(chat, seq)?;
-    let event = event.ok_or_else(|| corrupt(Corrupt("an index of no event")))?;
-    Ok(Arc::new(event))
-}
-
-/// The first and the last seq of at most `limit` events after a seq; the first is beyond the last when there
-/// are none.
-fn span_after(head: Seq, after: Seq, limit: usize) -> (Seq, Seq) {
-    let after = after.clamp(0, head);
-    let limit = Seq::try_from(limit).unwrap_or(Seq::MAX);
-    (after + 1, head.min(after.saturating_add(limit)))
-}
-
-/// The same for those before a seq; 0 is beyond the last.
-fn span_before(head: Seq, before: Seq, limit: usize) -> (Seq, Seq) {
-    let to = match before {
-        ..=0 => head,
-        before => head.min(before - 1),
-    };
-    let limit = Seq::try_from(limit).unwrap_or(Seq::MAX);
-    (to.saturating_sub(limit).max(0) + 1, to)
-}
-
-fn rows(from: Seq, to: Seq) -> usize {
-    usize::try_from(to - from + 1).unwrap_or(0)
 }

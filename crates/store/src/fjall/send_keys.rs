@@ -9,8 +9,9 @@ use tertulia_kit::error::Result;
 use tertulia_services::chats::SEND_KEYS_KEPT_MS;
 use tertulia_services::chats::decide::Used;
 
-use super::codec::{self, SendHash};
-use super::disk::{corrupt, table_options, unavailable};
+use super::disk::{table_options, unavailable};
+use crate::rows::codec::{self, SendHash};
+use crate::rows::corrupt;
 
 const PREFIX: &str = "send_keys_";
 

@@ -14,17 +14,15 @@ use tertulia_services::chats::{ChatKind, Epoch, Fact, Membership, Seq};
 use tertulia_services::ids::{ChatId, UserId};
 
 use super::Sabotage;
-use super::cache::{Cache, Weight};
-use super::codec::Corrupt;
-use super::disk::{Disk, corrupt};
+use super::disk::Disk;
 use super::faults::Faults;
 use super::floor::Floor;
 use super::health::Health;
-use super::index;
-use super::reader::Row;
 use super::recent::Recent;
-use super::round::Round;
 use super::send_keys::SendKeys;
+use crate::rows::cache::Cache;
+use crate::rows::round::Round;
+use crate::rows::{Row, index, known};
 
 /// How many moves are remembered for devices that ask again soon; about 64 bytes each.
 pub const RECENT_MOVES_MAX: usize = 131_072;
@@ -54,25 +52,6 @@ pub struct Shared {
     pub health: Health,
     pub faults: Faults,
     pub sabotage: Option<Sabotage>,
-}
-
-impl Weight for Seq {
-    fn bytes(&self) -> u64 {
-        64
-    }
-}
-
-impl Weight for Membership {
-    fn bytes(&self) -> u64 {
-        let draft = self.draft.as_ref().map_or(0, |draft| 64 + draft.text.len());
-        (208 + draft) as u64
-    }
-}
-
-impl<T> Weight for Arc<[T]> {
-    fn bytes(&self) -> u64 {
-        (96 + size_of_val(&self[..])) as u64
-    }
 }
 
 impl Shared {
@@ -111,8 +90,7 @@ impl Shared {
 
     /// A chat that something points at.
     pub fn known_row(&self, id: ChatId) -> Result<Row> {
-        self.row(id)?
-            .ok_or_else(|| corrupt(Corrupt("a membership without its chat")))
+        known(self.row(id)?)
     }
 
     /// What a chat is to somebody, as it was committed.
@@ -146,10 +124,7 @@ impl Shared {
     /// later, and never without it.
     pub fn chats_of(&self, user: UserId) -> Result<Vec<Row>> {
         let reader = self.disk.reader();
-        let row = |(id, _)| {
-            let row = reader.chat(id, self.chats.get(id))?;
-            row.ok_or_else(|| corrupt(Corrupt("a membership without its chat")))
-        };
+        let row = |(id, _)| known(reader.chat(id, self.chats.get(id))?);
         index::chats_of(&reader, user)?
             .into_iter()
             .map(row)

@@ -14,9 +14,9 @@ use tertulia_kit::error::Result;
 use tertulia_services::errors;
 use tertulia_services::ids::{ChatId, UserId};
 
-use super::disk::corrupt;
+use super::ChatLog;
 use super::shared::Shared;
-use super::{ChatLog, codec};
+use crate::rows::{codec, corrupt};
 use chat::ChatCheck;
 use report::Notes;
 use rows::Rows;

@@ -18,12 +18,13 @@ use tertulia_services::chats::{Act, Command, Done};
 use tertulia_services::errors;
 use tokio::sync::oneshot;
 
+use super::batch::batch;
 use super::disk::unavailable;
-use super::reader::Reader;
-use super::round::Round;
 use super::teller::Teller;
-use super::view::{Ahead, Seen};
+use super::view::Under;
 use super::{CrashPoint, Options, Sabotage, Shared};
+use crate::rows::round::Round;
+use crate::rows::view::{Ahead, Seen};
 
 /// How long the last answers have to leave the process before an asked-for crash after them.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
@@ -191,14 +192,18 @@ impl Writer {
     ) -> Result<()> {
         let shared = &*self.shared;
         // No other writes, so that what was committed stays the same for the whole round.
-        let reader = shared.disk.reader();
+        let under = Under {
+            shared,
+            reader: &shared.disk.reader(),
+            position: round.position,
+        };
         let mut broken = None;
         for Request { commands, answer } in requests.drain(..) {
             let mut done = Vec::with_capacity(commands.len());
             for command in commands {
                 done.push(match &broken {
                     Some(why) => Err(again(why)),
-                    None => decide_one(shared, &reader, round, command).map(|(one, taken)| {
+                    None => decide_one(&under, round, command).map(|(one, taken)| {
                         broken = taken.err();
                         one
                     }),
@@ -284,7 +289,7 @@ impl Writer {
 
     fn commit(&mut self, round: &Round, keys: &Keyspace) -> Result<()> {
         self.shared.faults.before_commit()?;
-        let mut batch = round.batch(&self.shared, keys, &mut self.row);
+        let mut batch = batch(round, &self.shared.disk, keys, &mut self.row);
         if self.shared.sabotage == Some(Sabotage::AckBeforeSync) {
             batch = batch.durability(Some(PersistMode::Buffer));
         }
@@ -302,18 +307,16 @@ impl Writer {
 
 /// What a command comes to, and whether it could be taken into the round.
 fn decide_one(
-    shared: &Shared,
-    reader: &Reader<'_>,
+    under: &Under<'_>,
     round: &mut Round,
     command: Command,
 ) -> Result<(Done, Result<()>)> {
     let mut view = Seen(Ahead {
-        shared,
-        reader,
+        below: under,
         round: &mut *round,
     });
     let decision = decide(&mut view, command)?;
-    let taken = round.take(shared, reader, decision.writes);
+    let taken = round.take(under, decision.writes);
     Ok((decision.done, taken))
 }
 

@@ -6,8 +6,8 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use tertulia_services::chats::{Draft, Forward, ForwardedCopy, Invite, Role};
 
-use super::super::codec;
 use super::*;
+use crate::rows::codec;
 
 /// A store with something in every table.
 async fn full() -> Bench {

@@ -10,9 +10,9 @@ use tertulia_services::ids::UserId;
 
 use super::report::{ChatDigest, Notes};
 use super::rows::Rows;
-use crate::fjall::codec::{self, StoredChat};
-use crate::fjall::index;
 use crate::fjall::reader::Reader;
+use crate::rows::codec::{self, StoredChat};
+use crate::rows::index;
 
 /// A chat that is being checked, and what was counted of it.
 pub struct ChatCheck<'a> {

@@ -8,11 +8,11 @@ use tertulia_services::ids::UserId;
 
 use super::report::Notes;
 use super::rows::read;
-use crate::fjall::codec;
-use crate::fjall::disk::corrupt;
-use crate::fjall::index;
+use crate::fjall::claims;
 use crate::fjall::reader::Reader;
 use crate::fjall::shared::Shared;
+use crate::rows::codec;
+use crate::rows::corrupt;
 
 /// Own logs are whole, and end where their heads say.
 pub fn own_logs(reader: &Reader<'_>, notes: &mut Notes) {
@@ -87,7 +87,7 @@ pub fn index(reader: &Reader<'_>, notes: &mut Notes) {
             Err(why) => return notes.unreadable("the rest of the table index", &why),
         };
         notes.add_index_row();
-        match index::wrong(reader, &key, &value) {
+        match claims::wrong(reader, &key, &value) {
             Ok(None) => {}
             Ok(Some(problem)) => notes.add(problem),
             Err(why) => notes.unreadable("a row of the small tables", &why),

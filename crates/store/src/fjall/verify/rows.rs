@@ -4,8 +4,9 @@ use ::fjall::{Guard, Iter, Slice};
 use tertulia_kit::error::{Failure, Result};
 use tertulia_services::ids::ChatId;
 
-use crate::fjall::codec;
-use crate::fjall::disk::{corrupt, unavailable};
+use crate::fjall::disk::unavailable;
+use crate::rows::codec;
+use crate::rows::corrupt;
 
 /// The rows that were not walked yet.
 pub struct Rows {

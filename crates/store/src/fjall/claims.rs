@@ -5,9 +5,10 @@ use tertulia_services::chats::decide::ReactionKey;
 use tertulia_services::chats::{Message, Pair, Seq};
 use tertulia_services::ids::{ChatId, ScheduledId, UserId};
 
-use super::*;
-use crate::fjall::reader::Reader;
-use crate::fjall::verify::Problem;
+use super::reader::Reader;
+use super::verify::Problem;
+use crate::rows::index::*;
+use crate::rows::{codec, corrupt};
 
 /// What is wrong with a row, if anything is.
 pub fn wrong(reader: &Reader<'_>, row: &[u8], value: &[u8]) -> Result<Option<Problem>> {

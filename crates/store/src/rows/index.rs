@@ -1,69 +1,66 @@
 //! The small tables, together in one of the engine's, told apart by the first byte of their keys. Most of
 //! them say that something is so by a row being there.
 //!
-//! They are looked at by readers (`reader`) and by decisions (`view`), which see what their round has written
-//! on top. So what is asked is written here once, and where it is looked up is a [`Look`].
+//! They are looked at by readers and by decisions (`view`), which see what their round has written on top. So
+//! what is asked is written here once, and where it is looked up is a [`Look`].
 
-mod claims;
 mod own;
 mod people;
 mod talk;
 
 use std::collections::BTreeMap;
-use std::ops::{Bound, ControlFlow, Range};
+use std::ops::{Bound, ControlFlow, Deref, Range};
 
-use ::fjall::Slice;
 use tertulia_kit::error::Result;
 
 use super::codec::{self, Corrupt, ID_BYTES};
-use super::disk::corrupt;
+use super::corrupt;
 
-pub use claims::wrong;
 pub use own::*;
 pub use people::*;
 pub use talk::*;
 
 // The tables, and what their keys consist of.
 /// user, user: their direct chat.
-const PAIR: u8 = 1;
+pub const PAIR: u8 = 1;
 /// user, chat: whether it is a direct chat.
-const CHAT_OF: u8 = 2;
+pub const CHAT_OF: u8 = 2;
 /// chat, user.
-const BAN: u8 = 3;
+pub const BAN: u8 = 3;
 /// chat, message, emoji, user.
-const REACTION: u8 = 4;
+pub const REACTION: u8 = 4;
 /// user, chat, message, emoji: the same from the other side. Without an emoji: the user has hidden the message.
 /// A page of a log needs both, and finds them by one walk.
-const MINE: u8 = 5;
+pub const MINE: u8 = 5;
 /// chat, the message's latest change, message.
-const CHANGE: u8 = 6;
+pub const CHANGE: u8 = 6;
 /// chat, message.
-const DELETED: u8 = 7;
+pub const DELETED: u8 = 7;
 /// user, chat, message.
-const MENTION: u8 = 8;
+pub const MENTION: u8 = 8;
 /// chat, the lowest role that is called, message.
-const CALL: u8 = 9;
+pub const CALL: u8 = 9;
 /// chat, thread, message.
-const REPLY: u8 = 10;
+pub const REPLY: u8 = 10;
 /// time, chat, message.
-const EXPIRY: u8 = 11;
+pub const EXPIRY: u8 = 11;
 /// code: the invite.
-const INVITE: u8 = 12;
+pub const INVITE: u8 = 12;
 /// chat, code.
-const INVITE_OF: u8 = 13;
+pub const INVITE_OF: u8 = 13;
 /// id: the scheduled message.
-const SCHEDULED: u8 = 14;
+pub const SCHEDULED: u8 = 14;
 /// user, id.
-const SCHEDULED_OF: u8 = 15;
+pub const SCHEDULED_OF: u8 = 15;
 /// time, id.
-const SCHEDULED_AT: u8 = 16;
+pub const SCHEDULED_AT: u8 = 16;
 
 /// What is done with a row that was met: its key and its value.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>> + 'a;
 
 /// Where rows are looked up.
 pub trait Look {
-    fn find(&self, key: &[u8]) -> Result<Option<Slice>>;
+    fn find(&self, key: &[u8]) -> Result<Option<impl Deref<Target = [u8]>>>;
 
     /// Visits the rows of a span by key, until it is told to stop.
     fn walk(&self, span: &Span, visit: &mut Visit<'_>) -> Result<()>;
@@ -74,7 +71,7 @@ pub trait Look {
 }
 
 impl<L: Look> Look for &L {
-    fn find(&self, key: &[u8]) -> Result<Option<Slice>> {
+    fn find(&self, key: &[u8]) -> Result<Option<impl Deref<Target = [u8]>>> {
         (**self).find(key)
     }
 
@@ -146,11 +143,28 @@ pub struct Over<'a, L> {
     pub below: &'a L,
 }
 
+/// A value, and where it was found.
+enum Found<'a, B> {
+    Above(&'a [u8]),
+    Below(B),
+}
+
+impl<B: Deref<Target = [u8]>> Deref for Found<'_, B> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Found::Above(value) => value,
+            Found::Below(value) => value,
+        }
+    }
+}
+
 impl<L: Look> Look for Over<'_, L> {
-    fn find(&self, key: &[u8]) -> Result<Option<Slice>> {
+    fn find(&self, key: &[u8]) -> Result<Option<impl Deref<Target = [u8]>>> {
         match self.changes.get(key) {
-            Some(value) => Ok(value.as_deref().map(Slice::from)),
-            None => self.below.find(key),
+            Some(value) => Ok(value.as_deref().map(Found::Above)),
+            None => Ok(self.below.find(key)?.map(Found::Below)),
         }
     }
 
@@ -189,7 +203,7 @@ impl<L: Look> Look for Over<'_, L> {
 }
 
 /// The number of a table and the numbers behind it.
-fn key<const N: usize>(table: u8, numbers: [i64; N]) -> Vec<u8> {
+pub fn key<const N: usize>(table: u8, numbers: [i64; N]) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + ID_BYTES * N);
     key.push(table);
     for number in numbers {
@@ -199,14 +213,14 @@ fn key<const N: usize>(table: u8, numbers: [i64; N]) -> Vec<u8> {
 }
 
 /// The number of a table, numbers, and a text at the end.
-fn key_with_text<const N: usize>(table: u8, numbers: [i64; N], text: &str) -> Vec<u8> {
+pub fn key_with_text<const N: usize>(table: u8, numbers: [i64; N], text: &str) -> Vec<u8> {
     let mut key = key(table, numbers);
     key.extend_from_slice(text.as_bytes());
     key
 }
 
 /// The first numbers of a key, and what is behind them.
-fn numbers<const N: usize>(key: &[u8]) -> Result<([i64; N], &[u8])> {
+pub fn numbers<const N: usize>(key: &[u8]) -> Result<([i64; N], &[u8])> {
     let parts = || {
         let (numbers, rest) = key.get(1..)?.split_at_checked(ID_BYTES * N)?;
         let (numbers, _) = numbers.as_chunks();
@@ -216,7 +230,7 @@ fn numbers<const N: usize>(key: &[u8]) -> Result<([i64; N], &[u8])> {
     parts().ok_or_else(|| corrupt(Corrupt("a key of another length")))
 }
 
-fn text(bytes: &[u8]) -> Result<&str> {
+pub fn text(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|_| corrupt(Corrupt("a key with a text that is none")))
 }
 

@@ -8,7 +8,8 @@ use super::*;
 
 /// The direct chat of two.
 pub fn direct(look: &impl Look, pair: Pair) -> Result<Option<ChatId>> {
-    let there = look.find(&pair_key(pair))?;
+    let row = pair_key(pair);
+    let there = look.find(&row)?;
     there
         .map(|bytes| codec::read_value(&bytes).map(ChatId).map_err(corrupt))
         .transpose()
@@ -45,7 +46,8 @@ pub fn put_ban(changes: &mut Changes, chat: ChatId, user: UserId, on: bool) {
 }
 
 pub fn invite(look: &impl Look, code: &str) -> Result<Option<Invite>> {
-    let there = look.find(&key_with_text(INVITE, [], code))?;
+    let row = key_with_text(INVITE, [], code);
+    let there = look.find(&row)?;
     there
         .map(|bytes| codec::read_invite(&bytes, code).map_err(corrupt))
         .transpose()

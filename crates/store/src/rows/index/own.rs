@@ -82,7 +82,8 @@ fn close_together(messages: &[Seq]) -> impl Iterator<Item = &[Seq]> {
 }
 
 pub fn scheduled(look: &impl Look, id: ScheduledId) -> Result<Option<Scheduled>> {
-    let there = look.find(&key(SCHEDULED, [id.0]))?;
+    let row = key(SCHEDULED, [id.0]);
+    let there = look.find(&row)?;
     there
         .map(|bytes| codec::read_scheduled(&bytes, id).map_err(corrupt))
         .transpose()
@@ -140,7 +141,8 @@ fn scheduled_at_key(scheduled: &Scheduled) -> Vec<u8> {
 
 /// Whether a chat is in a user's list, and if so, whether as a direct one.
 pub fn chat_of(look: &impl Look, user: UserId, chat: ChatId) -> Result<Option<bool>> {
-    let there = look.find(&key(CHAT_OF, [user.0, chat.0]))?;
+    let row = key(CHAT_OF, [user.0, chat.0]);
+    let there = look.find(&row)?;
     there
         .map(|bytes| codec::read_value(&bytes).map_err(corrupt))
         .transpose()

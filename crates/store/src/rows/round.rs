@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use ::fjall::{Keyspace, OwnedWriteBatch};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use tertulia_kit::error::Result;
 use tertulia_services::chats::decide::{Used, Write};
@@ -12,11 +11,9 @@ use tertulia_services::chats::{
 };
 use tertulia_services::ids::{ChatId, UserId};
 
-use super::Shared;
 use super::codec::{self, Corrupt, SendHash};
-use super::disk::{META_POSITION, corrupt};
 use super::index::{self, Changes, Over};
-use super::reader::{Reader, Row};
+use super::{Below, Row, corrupt, known};
 
 /// The rows.
 pub struct Round {
@@ -37,10 +34,11 @@ pub struct Round {
     /// What will be told, in the order of the decisions.
     pub facts: Vec<Fact>,
     /// With the positions of their commits.
-    events: FxHashMap<(ChatId, Seq), (u64, Arc<Event>)>,
-    own_events: Vec<Arc<UserEvent>>,
-    used: FxHashMap<SendHash, Used>,
-    index: Changes,
+    pub events: FxHashMap<(ChatId, Seq), (u64, Arc<Event>)>,
+    pub own_events: Vec<Arc<UserEvent>>,
+    pub used: FxHashMap<SendHash, Used>,
+    /// The small tables.
+    pub index: Changes,
     /// The key that was asked for last: what a decision uses is what it asked for.
     asked: Option<Asked>,
     /// The chat that was looked at last and is not of this round, and the commit of its newest receipt: a
@@ -102,24 +100,24 @@ impl Round {
     }
 
     /// A chat as it is now.
-    pub fn chat(&mut self, shared: &Shared, id: ChatId) -> Result<Option<Chat>> {
+    pub fn chat(&mut self, below: &impl Below, id: ChatId) -> Result<Option<Chat>> {
         if let Some(row) = self.chats.get(&id) {
             return Ok(Some(row.chat.clone()));
         }
-        let row = shared.row(id)?;
+        let row = below.row(id)?;
         self.looked_at = row.as_ref().map(|row| (id, row.marked_at));
         Ok(row.map(|row| row.chat))
     }
 
     pub fn membership(
         &self,
-        shared: &Shared,
+        below: &impl Below,
         chat: ChatId,
         user: UserId,
     ) -> Result<Option<Membership>> {
         match self.memberships.get(&(chat, user)) {
             Some(membership) => Ok(membership.clone()),
-            None => shared.membership(chat, user),
+            None => below.membership(chat, user),
         }
     }
 
@@ -130,7 +128,12 @@ impl Round {
     }
 
     /// What a key was used for.
-    pub fn used(&mut self, shared: &Shared, user: UserId, key: &SendKey) -> Result<Option<Used>> {
+    pub fn used(
+        &mut self,
+        below: &impl Below,
+        user: UserId,
+        key: &SendKey,
+    ) -> Result<Option<Used>> {
         let hash = codec::send_hash(user, key);
         match &mut self.asked {
             None => {
@@ -147,7 +150,7 @@ impl Round {
         }
         match self.used.get(&hash) {
             Some(used) => Ok(Some(used.clone())),
-            None => shared.send_keys.find(&hash),
+            None => below.used(&hash),
         }
     }
 
@@ -157,10 +160,10 @@ impl Round {
     }
 
     /// The small tables as they are now.
-    pub fn index<'r>(&'r self, reader: &'r Reader<'r>) -> Over<'r, Reader<'r>> {
+    pub fn index<'r, B: Below>(&'r self, below: &'r B) -> Over<'r, B> {
         Over {
             changes: &self.index,
-            below: reader,
+            below,
         }
     }
 
@@ -169,7 +172,7 @@ impl Round {
     /// # Errors
     /// When something can not be looked up; the round must be dropped then, because part of the decision may
     /// be in it.
-    pub fn take(&mut self, shared: &Shared, reader: &Reader<'_>, writes: Vec<Write>) -> Result<()> {
+    pub fn take(&mut self, below: &impl Below, writes: Vec<Write>) -> Result<()> {
         let mut told = Vec::with_capacity(1);
         let mut turns = Vec::new();
         for write in writes {
@@ -184,34 +187,34 @@ impl Round {
                     told.push(Told::Own(event));
                 }
                 Write::Receipt(chat, receipt) => {
-                    self.mark(shared, chat)?;
+                    self.mark(below, chat)?;
                     told.push(Told::Receipt(chat, receipt));
                 }
                 Write::Membership(chat, user, membership) => {
                     let is_in = membership.is_some();
-                    if self.membership(shared, chat, user)?.is_some() != is_in {
+                    if self.membership(below, chat, user)?.is_some() != is_in {
                         turns.push(Turn { chat, user, is_in });
                     }
                     self.memberships.insert((chat, user), membership);
                 }
-                quiet => self.put(shared, reader, quiet)?,
+                quiet => self.put(below, quiet)?,
             }
         }
-        self.turn(shared, &turns)?;
+        self.turn(below, &turns)?;
         // Whom it concerns is known when everything is written.
         for told in told {
-            let fact = self.fact(shared, told)?;
+            let fact = self.fact(below, told)?;
             self.facts.push(fact);
         }
         Ok(())
     }
 
     /// Takes in what nobody is told of.
-    fn put(&mut self, shared: &Shared, reader: &Reader<'_>, write: Write) -> Result<()> {
+    fn put(&mut self, below: &impl Below, write: Write) -> Result<()> {
         let index = &mut self.index;
         match write {
-            Write::Chat(chat) => self.put_chat(shared, chat)?,
-            Write::Rewrite(event) => self.rewrite(reader, event)?,
+            Write::Chat(chat) => self.put_chat(below, chat)?,
+            Write::Rewrite(event) => self.rewrite(below, event)?,
             Write::Used(user, key, used) => {
                 let hash = match &self.asked {
                     Some(asked) if asked.user == user && asked.key == key => asked.hash,
@@ -223,7 +226,7 @@ impl Round {
             Write::Ban(chat, user, on) => index::put_ban(index, chat, user, on),
             Write::Reaction(reaction, on) => index::put_reaction(index, &reaction, on),
             Write::ReactionsGone(chat, message) => {
-                for reaction in index::reactions_to(&self.index(reader), chat, message)? {
+                for reaction in index::reactions_to(&self.index(below), chat, message)? {
                     index::put_reaction(&mut self.index, &reaction, false);
                 }
             }
@@ -276,7 +279,7 @@ impl Round {
         self.events.insert((event.chat, event.seq), row);
     }
 
-    fn put_chat(&mut self, shared: &Shared, chat: Chat) -> Result<()> {
+    fn put_chat(&mut self, below: &impl Below, chat: Chat) -> Result<()> {
         let moved_at = self.position;
         if let Some(row) = self.chats.get_mut(&chat.id) {
             row.moved_at = moved_at;
@@ -285,7 +288,7 @@ impl Round {
         }
         let marked_at = match self.looked_at {
             Some((id, marked_at)) if id == chat.id => marked_at,
-            _ => shared.row(chat.id)?.map_or(0, |row| row.marked_at),
+            _ => below.row(chat.id)?.map_or(0, |row| row.marked_at),
         };
         let row = Row {
             moved_at,
@@ -297,35 +300,35 @@ impl Round {
     }
 
     /// An event with another content stays where it was in the order of commits.
-    fn rewrite(&mut self, reader: &Reader<'_>, event: Arc<Event>) -> Result<()> {
+    fn rewrite(&mut self, below: &impl Below, event: Arc<Event>) -> Result<()> {
         let place = (event.chat, event.seq);
         if let Some(row) = self.events.get_mut(&place) {
             row.1 = event;
             return Ok(());
         }
-        let position = reader.event_position(event.chat, event.seq)?;
+        let position = below.event_position(event.chat, event.seq)?;
         let position = position.ok_or_else(|| corrupt(Corrupt("a change of no event")))?;
         self.events.insert(place, (position, event));
         Ok(())
     }
 
     /// A receipt of the chat has moved.
-    fn mark(&mut self, shared: &Shared, chat: ChatId) -> Result<()> {
+    fn mark(&mut self, below: &impl Below, chat: ChatId) -> Result<()> {
         if let Some(row) = self.chats.get_mut(&chat) {
             row.marked_at = self.position;
             return Ok(());
         }
-        let mut row = shared.known_row(chat)?;
+        let mut row = known(below.row(chat)?)?;
         row.marked_at = self.position;
         self.chats.insert(chat, row);
         Ok(())
     }
 
     /// Takes in who came and who left, all in one decision.
-    fn turn(&mut self, shared: &Shared, turns: &[Turn]) -> Result<()> {
+    fn turn(&mut self, below: &impl Below, turns: &[Turn]) -> Result<()> {
         for of_chat in turns.chunk_by(|a, b| a.chat == b.chat) {
             let chat = of_chat[0].chat;
-            let kind = self.kind(shared, chat)?;
+            let kind = self.kind(below, chat)?;
             for Turn { user, is_in, .. } in of_chat {
                 match is_in {
                     true => index::put_chat_of(&mut self.index, *user, chat, kind.is_direct()),
@@ -336,7 +339,7 @@ impl Round {
                 }
             }
             if kind == ChatKind::Group {
-                let mut members = self.members(shared, chat)?.to_vec();
+                let mut members = self.members(below, chat)?.to_vec();
                 for Turn { user, is_in, .. } in of_chat {
                     match (members.binary_search(user), is_in) {
                         (Err(place), true) => members.insert(place, *user),
@@ -350,94 +353,41 @@ impl Round {
         Ok(())
     }
 
-    fn fact(&self, shared: &Shared, told: Told) -> Result<Fact> {
+    fn fact(&self, below: &impl Below, told: Told) -> Result<Fact> {
         Ok(match told {
             Told::Event(event) => Fact::Event {
-                audience: self.audience(shared, event.chat)?,
+                audience: self.audience(below, event.chat)?,
                 event,
             },
             Told::Own(event) => Fact::UserEvent(event),
             Told::Receipt(chat, receipt) => Fact::Receipt {
                 chat,
                 receipt,
-                audience: self.audience(shared, chat)?,
+                audience: self.audience(below, chat)?,
             },
         })
     }
 
-    fn audience(&self, shared: &Shared, chat: ChatId) -> Result<Audience> {
-        Ok(match self.kind(shared, chat)? {
+    fn audience(&self, below: &impl Below, chat: ChatId) -> Result<Audience> {
+        Ok(match self.kind(below, chat)? {
             ChatKind::Direct(pair) => Audience::Pair(pair.users()),
             ChatKind::Channel => Audience::Warm,
-            ChatKind::Group => Audience::Members(self.members(shared, chat)?),
+            ChatKind::Group => Audience::Members(self.members(below, chat)?),
         })
     }
 
-    fn kind(&self, shared: &Shared, chat: ChatId) -> Result<ChatKind> {
+    fn kind(&self, below: &impl Below, chat: ChatId) -> Result<ChatKind> {
         match self.chats.get(&chat) {
             Some(row) => Ok(row.chat.kind),
-            None => Ok(shared.known_row(chat)?.chat.kind),
+            None => Ok(known(below.row(chat)?)?.chat.kind),
         }
     }
 
-    fn members(&self, shared: &Shared, chat: ChatId) -> Result<Arc<[UserId]>> {
+    fn members(&self, below: &impl Below, chat: ChatId) -> Result<Arc<[UserId]>> {
         match self.audiences.get(&chat) {
             Some(members) => Ok(Arc::clone(members)),
-            None => shared.members(chat),
+            None => below.members(chat),
         }
-    }
-
-    /// All rows, to be committed as one. The send keys go into `keys`; `row` is where rows are encoded.
-    pub fn batch(&self, shared: &Shared, keys: &Keyspace, row: &mut Vec<u8>) -> OwnedWriteBatch {
-        let disk = &shared.disk;
-        let rows = self.events.len()
-            + self.used.len()
-            + self.chats.len()
-            + self.memberships.len()
-            + self.own_events.len()
-            + self.own_heads.len()
-            + self.index.len()
-            + 1;
-        let mut batch = disk.batch(rows);
-        for ((chat, seq), (position, event)) in by_key(&self.events) {
-            codec::write_event(row, *position, event);
-            batch.insert(&disk.events, codec::two_key(chat.0, *seq), &row[..]);
-        }
-        for (hash, used) in by_key(&self.used) {
-            codec::write_used(row, used);
-            batch.insert(keys, *hash, &row[..]);
-        }
-        for (id, chat) in by_key(&self.chats) {
-            codec::write_chat(row, &chat.chat, chat.moved_at, chat.marked_at);
-            batch.insert(&disk.chats, codec::id_key(id.0), &row[..]);
-        }
-        for ((chat, user), membership) in by_key(&self.memberships) {
-            let key = codec::two_key(chat.0, user.0);
-            match membership {
-                None => batch.remove(&disk.memberships, key),
-                Some(membership) => {
-                    codec::write_membership(row, membership);
-                    batch.insert(&disk.memberships, key, &row[..]);
-                }
-            }
-        }
-        for event in &self.own_events {
-            codec::write_user_event(row, event);
-            let key = codec::two_key(event.user.0, event.seq);
-            batch.insert(&disk.user_events, key, &row[..]);
-        }
-        for (user, head) in by_key(&self.own_heads) {
-            codec::write_value(row, *head);
-            batch.insert(&disk.user_heads, codec::id_key(user.0), &row[..]);
-        }
-        for (key, value) in &self.index {
-            match value {
-                None => batch.remove(&disk.index, &key[..]),
-                Some(value) => batch.insert(&disk.index, &key[..], &value[..]),
-            }
-        }
-        batch.insert(&disk.meta, META_POSITION, self.position.to_be_bytes());
-        batch
     }
 }
 
@@ -447,11 +397,4 @@ fn with_room<K, V>(rows: usize) -> FxHashMap<K, V> {
 
 fn put_first(first: &mut Option<i64>, at_ms: i64) {
     *first = Some(first.map_or(at_ms, |first| first.min(at_ms)));
-}
-
-/// Rows in the order of their keys: neighbours find their place in the engine's tables for less.
-fn by_key<K: Ord, V>(rows: &FxHashMap<K, V>) -> Vec<(&K, &V)> {
-    let mut rows: Vec<_> = rows.iter().collect();
-    rows.sort_unstable_by_key(|(key, _)| *key);
-    rows
 }

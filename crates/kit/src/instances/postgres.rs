@@ -1,0 +1,475 @@
+//! A PostgreSQL of one test: its own folder, reached through a socket in it, with everything synced as it is in
+//! earnest. It may be killed and started again, and it ends with the process of the test, however that ends.
+//!
+//! A first instance on a machine makes an empty database folder beside the test programs; all others copy it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a test that has no database can not go on"
+)]
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+/// How long a start may take, with what a crash has left to be done.
+const START_MAX: Duration = Duration::from_secs(60);
+/// How many lines of its log may wait to be looked at.
+const LINES_MAX: usize = 1_024;
+
+/// What ends the server when nobody holds the other end of its input any more, and takes the folder away unless
+/// it was told to keep it.
+const KEEPER: &str = r#"
+    folder=$1; shift
+    trap '' INT TERM HUP
+    "$@" 2>&1 &
+    server=$!
+    echo "pid $server"
+    read -r word
+    kill -QUIT "$server" 2>/dev/null
+    wait "$server"
+    [ "$word" = keep ] || rm -rf "$folder"
+"#;
+
+/// What openssl makes a certificate of.
+const CERTIFICATE: &str = "\
+[req]
+distinguished_name = name
+x509_extensions = own
+prompt = no
+[name]
+CN = localhost
+[own]
+subjectAltName = DNS:localhost
+basicConstraints = critical,CA:FALSE
+";
+
+/// What a test may want to be otherwise; fsync stays on.
+const SETTINGS: &[&str] = &[
+    "listen_addresses=",
+    "shared_buffers=32MB",
+    "max_connections=100",
+    "max_wal_size=256MB",
+    // What happens in a database is what its test does.
+    "autovacuum=off",
+];
+
+/// A server.
+pub struct Instance {
+    folder: PathBuf,
+    programs: PathBuf,
+    owner: Option<Owner>,
+    settings: Vec<String>,
+    /// On which port of this machine it listens, when it does.
+    port: Option<u16>,
+    running: Option<Running>,
+}
+
+/// Whom it runs as: it refuses to be root.
+#[derive(Debug, Clone, Copy)]
+struct Owner {
+    uid: u32,
+    gid: u32,
+}
+
+struct Running {
+    keeper: Child,
+    /// The server itself.
+    pid: u32,
+}
+
+impl Instance {
+    /// Starts an empty one.
+    pub fn start() -> Instance {
+        Instance::with(&[])
+    }
+
+    /// Starts one with further settings, such as `max_connections=20`.
+    pub fn with(settings: &[&str]) -> Instance {
+        let programs = programs();
+        let folder =
+            std::env::temp_dir().join(format!("tertulia-postgres-{:016x}", rand::random::<u64>()));
+        let owner = owner();
+        let mut instance = Instance {
+            settings: SETTINGS
+                .iter()
+                .chain(settings)
+                .map(|s| (*s).to_owned())
+                .collect(),
+            folder,
+            programs,
+            owner,
+            port: None,
+            running: None,
+        };
+        instance.fill();
+        instance.restart();
+        instance
+    }
+
+    /// Starts an empty one that is reached over the network as well, encrypted, by the name `localhost`.
+    pub fn with_tls() -> Instance {
+        // Somebody else may take the port before the server does; then it says so and the test fails.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let mut instance = Instance::with(&["listen_addresses=127.0.0.1", &format!("port={port}")]);
+        instance.kill();
+        instance.certify();
+        instance.settings.extend([
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={}", instance.certificate().display()),
+            format!("ssl_key_file={}", instance.folder.join("key.pem").display()),
+        ]);
+        instance.port = Some(port);
+        instance.restart();
+        instance
+    }
+
+    /// Where one with TLS is reached over the network, by a host and with further parameters.
+    pub fn network_url(&self, host: &str, parameters: &str) -> String {
+        let port = self.port.unwrap();
+        format!("postgres://postgres@{host}:{port}/postgres?{parameters}")
+    }
+
+    /// The certificate of one with TLS, and its own authority.
+    pub fn certificate(&self) -> PathBuf {
+        self.folder.join("certificate.pem")
+    }
+
+    /// Where it is reached: its only database, whose owner asks.
+    pub fn url(&self) -> String {
+        let host = self.folder.display().to_string().replace('/', "%2F");
+        let port = self.port.unwrap_or(5_432);
+        format!("postgres://postgres@localhost:{port}/postgres?host={host}")
+    }
+
+    /// The processor time that it has taken, in seconds, with all its processes that are running or were waited for.
+    pub fn cpu_s(&self) -> f64 {
+        let Some(running) = &self.running else {
+            return 0.0;
+        };
+        let ticks: u64 = fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| stat(&entry.ok()?.path()))
+            .filter(|stat| stat.pid == running.pid || stat.parent == running.pid)
+            .map(|stat| stat.ticks)
+            .sum();
+        // The kernel counts hundredths of a second for programs on every machine that we know.
+        ticks as f64 / 100.0
+    }
+
+    /// Ends it as a crash does: nothing is finished, nothing is written.
+    pub fn kill(&mut self) {
+        let Some(mut running) = self.running.take() else {
+            return;
+        };
+        signal("KILL", running.pid);
+        // Ends when the server has, and leaves the folder.
+        _ = writeln!(running.keeper.stdin.take().unwrap(), "keep");
+        running.keeper.wait().unwrap();
+    }
+
+    /// Stops all that it does for a while; [`Instance::go_on`] ends that. Who is connected does not notice at once.
+    pub fn pause(&self) {
+        self.signal_all("STOP");
+    }
+
+    /// Goes on after a pause.
+    pub fn go_on(&self) {
+        self.signal_all("CONT");
+    }
+
+    /// Starts it again, after what a crash has left was mended, and waits until it takes connections.
+    pub fn restart(&mut self) {
+        assert!(self.running.is_none(), "it runs");
+        let tries = 100;
+        for _ in 0..tries {
+            match self.try_start() {
+                Ok(running) => {
+                    self.running = Some(running);
+                    return;
+                }
+                // The processes of one that was killed go when they notice, and hold its memory until then.
+                Err(said) if said.contains("is still in use") || said.contains("lock file") => {}
+                Err(said) => panic!("PostgreSQL does not start:\n{said}"),
+            }
+        }
+        panic!("what was killed does not go away");
+    }
+
+    fn try_start(&self) -> Result<Running, String> {
+        let mut command = self.command("/bin/sh");
+        command.args(["-c", KEEPER, "keeper"]).arg(&self.folder);
+        command.arg(self.programs.join("postgres"));
+        command.arg("-D").arg(self.folder.join("data"));
+        command.arg("-k").arg(&self.folder);
+        for setting in &self.settings {
+            command.args(["-c", setting]);
+        }
+        let mut keeper = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = lines_of(&mut keeper);
+        let mut said = String::new();
+        let mut pid = 0;
+        loop {
+            match lines.recv_timeout(START_MAX) {
+                Ok(line) if line.contains("ready to accept connections") => {
+                    return Ok(Running { keeper, pid });
+                }
+                Ok(line) => {
+                    if let Some(number) = line.strip_prefix("pid ") {
+                        pid = number.parse().unwrap();
+                    }
+                    // It ends after that; only the keeper still has our end of the pipe. Whoever asks it too
+                    // early is refused with the same word, and that is no end.
+                    let over = line.contains("FATAL") && !line.contains("the database system is");
+                    said += &(line + "\n");
+                    if over {
+                        _ = writeln!(keeper.stdin.take().unwrap(), "keep");
+                        keeper.wait().unwrap();
+                        return Err(said);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("PostgreSQL is not ready after {START_MAX:?}:\n{said}")
+                }
+            }
+        }
+    }
+
+    /// Puts an empty database into the folder.
+    fn fill(&self) {
+        fs::create_dir_all(&self.folder).unwrap();
+        fs::set_permissions(&self.folder, Permissions::from_mode(0o700)).unwrap();
+        self.give(&self.folder);
+        let kept = self.kept();
+        if !kept.exists() {
+            self.make(&self.folder.join("data"));
+            // Complete or not at all; who comes second keeps that of the first.
+            let making = kept.with_extension(format!("{:016x}", rand::random::<u64>()));
+            copy(&self.folder.join("data"), &making);
+            if fs::rename(&making, &kept).is_err() {
+                fs::remove_dir_all(&making).unwrap();
+            }
+            return;
+        }
+        copy(&kept, &self.folder.join("data"));
+        if self.owner.is_some() {
+            self.give_all(&self.folder.join("data"));
+        }
+    }
+
+    /// Where the empty database is kept that others are copied from: beside the program that runs, for each
+    /// version.
+    fn kept(&self) -> PathBuf {
+        let version = Command::new(self.programs.join("postgres"))
+            .arg("--version")
+            .output()
+            .unwrap();
+        let version = String::from_utf8(version.stdout).unwrap();
+        let version = version.split_ascii_whitespace().nth(2).unwrap();
+        let program = std::env::current_exe().unwrap();
+        program
+            .parent()
+            .unwrap()
+            .join(format!("postgres-{}-empty", version.replace('.', "-")))
+    }
+
+    fn make(&self, data: &Path) {
+        let mut command = self.command(self.programs.join("initdb"));
+        command.arg("-D").arg(data).args([
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--wal-segsize=1",
+            "--no-sync",
+        ]);
+        let made = command.stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "initdb failed:\n{said}");
+    }
+
+    fn certify(&self) {
+        let config = self.folder.join("certificate.cnf");
+        fs::write(&config, CERTIFICATE).unwrap();
+        let mut command = self.command("openssl");
+        command.args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]);
+        command.args(["-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+        command.arg("-config").arg(&config);
+        command.arg("-keyout").arg(self.folder.join("key.pem"));
+        command.arg("-out").arg(self.certificate());
+        let made = command.output().unwrap();
+        let said = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "openssl failed:\n{said}");
+    }
+
+    /// A program, run as the owner of the folder.
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.folder);
+        if let Some(owner) = self.owner {
+            command.gid(owner.gid).uid(owner.uid);
+        }
+        command
+    }
+
+    fn give(&self, path: &Path) {
+        if let Some(owner) = self.owner {
+            chown(path, Some(owner.uid), Some(owner.gid)).unwrap();
+        }
+    }
+
+    fn give_all(&self, path: &Path) {
+        self.give(path);
+        if path.is_dir() {
+            for entry in fs::read_dir(path).unwrap() {
+                self.give_all(&entry.unwrap().path());
+            }
+        }
+    }
+
+    fn signal_all(&self, name: &str) {
+        let Some(running) = &self.running else { return };
+        for entry in fs::read_dir("/proc").unwrap() {
+            let stat = stat(&entry.unwrap().path());
+            if let Some(stat) = stat.filter(|s| s.pid == running.pid || s.parent == running.pid) {
+                signal(name, stat.pid);
+            }
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            // Its end is the sign to stop and to take the folder away.
+            drop(running.keeper.stdin.take());
+            _ = running.keeper.wait();
+        }
+        _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The folder of the programs; they are installed if they are not there and that can be done.
+fn programs() -> PathBuf {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/postgres.sh");
+    let found = Command::new(script)
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(found.status.success(), "there is no PostgreSQL");
+    PathBuf::from(String::from_utf8(found.stdout).unwrap().trim())
+}
+
+/// Whom the server is to run as when we are root.
+fn owner() -> Option<Owner> {
+    let own = fs::metadata("/proc/self").unwrap();
+    if std::os::unix::fs::MetadataExt::uid(&own) != 0 {
+        return None;
+    }
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    let user = |name: &str| {
+        let line = users
+            .lines()
+            .find(|line| line.split(':').next() == Some(name))?;
+        let mut numbers = line.split(':').skip(2).map(str::parse);
+        Some(Owner {
+            uid: numbers.next()?.ok()?,
+            gid: numbers.next()?.ok()?,
+        })
+    };
+    Some(user("postgres").or_else(|| user("nobody")).unwrap())
+}
+
+/// What it says, line by line, for as long as it runs: somebody must read it, or it would wait.
+fn lines_of(keeper: &mut Child) -> Receiver<String> {
+    let (line, lines) = sync_channel(LINES_MAX);
+    let said = BufReader::new(keeper.stdout.take().unwrap());
+    std::thread::spawn(move || {
+        for text in said.lines().map_while(Result::ok) {
+            // Nobody listens any more when it is ready.
+            _ = line.try_send(text);
+        }
+    });
+    lines
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    fs::set_permissions(to, Permissions::from_mode(0o700)).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+fn signal(name: &str, pid: u32) {
+    let sent = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .stderr(Stdio::null())
+        .status();
+    // It may have gone meanwhile.
+    _ = sent.unwrap();
+}
+
+/// What the kernel says of a process.
+struct Stat {
+    pid: u32,
+    parent: u32,
+    /// Of itself and of its children that it has waited for, in hundredths of a second.
+    ticks: u64,
+}
+
+fn stat(process: &Path) -> Option<Stat> {
+    let pid = process.file_name()?.to_str()?.parse().ok()?;
+    let text = fs::read_to_string(process.join("stat")).ok()?;
+    // The name may hold anything, also brackets and spaces.
+    let rest: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let number = |at: usize| rest.get(at)?.parse::<u64>().ok();
+    Some(Stat {
+        pid,
+        parent: u32::try_from(number(1)?).ok()?,
+        ticks: number(11)? + number(12)? + number(13)? + number(14)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    fn socket(instance: &Instance) -> PathBuf {
+        instance.folder.join(".s.PGSQL.5432")
+    }
+
+    #[test]
+    fn an_instance_can_be_killed_and_comes_back_and_leaves_nothing() {
+        let mut instance = Instance::start();
+        assert!(UnixStream::connect(socket(&instance)).is_ok());
+        instance.kill();
+        assert!(UnixStream::connect(socket(&instance)).is_err());
+        instance.restart();
+        assert!(UnixStream::connect(socket(&instance)).is_ok());
+        assert!(instance.cpu_s() >= 0.0);
+        let folder = instance.folder.clone();
+        drop(instance);
+        assert!(!folder.exists());
+    }
+}
