@@ -18,6 +18,7 @@ use rand::{Rng as _, RngCore as _};
 use tertulia_client::{ChatId, Options, UserId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::deed::Kind;
 pub use device::Device;
@@ -253,24 +254,27 @@ impl Town {
     /// Waits until so many more were acknowledged.
     ///
     /// # Errors
-    /// When that takes longer than `patience`.
+    /// When none comes for `patience`.
     pub async fn more_acked(&self, more: u64, patience: Duration) -> Result<()> {
         let mut acks = self.news.acks.subscribe();
         let until = *acks.borrow() + more;
-        // The guard is let go at once: it would hold up those who count.
-        let moved = tokio::time::timeout(patience, acks.wait_for(|n| *n >= until))
-            .await
-            .is_ok();
         let stand = || {
             let each = self.devices.iter().map(|device| device.stand());
             each.collect::<Vec<_>>().join("; ")
         };
-        ensure!(
-            moved,
-            "no {more} acknowledgements in {patience:?}: {}",
-            stand()
-        );
-        Ok(())
+        loop {
+            // Not held while we wait: it would hold up those who count.
+            let so_far = *acks.borrow_and_update();
+            if so_far >= until {
+                return Ok(());
+            }
+            ensure!(
+                timeout(patience, acks.changed()).await.is_ok(),
+                "of {more} acknowledgements {} are missing, and none came in {patience:?}: {}",
+                until - so_far,
+                stand()
+            );
+        }
     }
 
     /// All direct chats, each with a device that is in it.

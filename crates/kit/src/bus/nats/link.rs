@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::client::PublishErrorKind;
@@ -49,7 +49,7 @@ pub struct Ended;
 /// # Errors
 /// When it has to be made anew.
 pub async fn run<M: Payload>(shared: Arc<Shared<M>>, told: CancellationToken) -> Result<(), Ended> {
-    let news = Arc::new(News::default());
+    let news = Arc::new(Notify::new());
     shared.interest.tell_anew();
     let client = open(&shared, &news).await?;
     let ended = tokio::select! {
@@ -67,8 +67,8 @@ pub async fn run<M: Payload>(shared: Arc<Shared<M>>, told: CancellationToken) ->
 }
 
 /// A client that is not connected yet.
-async fn open<M>(shared: &Shared<M>, news: &Arc<News>) -> Result<Client, Ended> {
-    let news = Arc::clone(news);
+async fn open<M: Payload>(shared: &Arc<Shared<M>>, news: &Arc<Notify>) -> Result<Client, Ended> {
+    let (told, news) = (Arc::clone(shared), Arc::clone(news));
     let options = ConnectOptions::new()
         .name("tertulia")
         .no_echo()
@@ -81,7 +81,13 @@ async fn open<M>(shared: &Shared<M>, news: &Arc<News>) -> Result<Client, Ended> 
         .subscription_capacity(shared.options.incoming_messages_max)
         .custom_inbox_prefix(shared.subjects.inbox())
         .event_callback(move |event| {
-            news.take(&event);
+            match event {
+                // Said at once: whoever takes too slowly may be what holds up everything below.
+                Event::SlowConsumer(_) => told.disrupted(),
+                Event::ServerError(error) => tracing::warn!(%error, "NATS refuses something"),
+                _ => {}
+            }
+            news.notify_one();
             std::future::ready(())
         });
     let address = &shared.options.address;
@@ -98,25 +104,6 @@ fn pause(tries: usize) -> Duration {
     let most = RETRY_FIRST.saturating_mul(2_u32.saturating_pow(doublings));
     most.min(RETRY_MAX)
         .mul_f64(rand::rng().random_range(0.5..=1.0))
-}
-
-/// What the library says besides.
-#[derive(Default)]
-struct News {
-    more: Notify,
-    /// How many messages came faster than they were taken.
-    overrun: AtomicU64,
-}
-
-impl News {
-    fn take(&self, event: &Event) {
-        match event {
-            Event::SlowConsumer(_) => _ = self.overrun.fetch_add(1, Ordering::Relaxed),
-            Event::ServerError(error) => tracing::warn!(%error, "NATS refuses something"),
-            _ => {}
-        }
-        self.more.notify_one();
-    }
 }
 
 /// Sends what waits.
@@ -303,10 +290,10 @@ impl<M> Shared<M> {
 async fn tend<M: Payload>(
     shared: &Shared<M>,
     client: &Client,
-    news: &News,
+    news: &Notify,
 ) -> Result<Infallible, Ended> {
     let statistics = client.statistics();
-    let (mut connects, mut overrun, mut lost) = (0, 0, 0);
+    let (mut connects, mut lost) = (0, 0);
     loop {
         let connects_now = statistics.connects.load(Ordering::Relaxed);
         if connects_now == connects {
@@ -322,17 +309,12 @@ async fn tend<M: Payload>(
             lost = shared.outgoing.lost();
             tracing::info!("connected to NATS: nodes hear each other");
         }
-        let overrun_now = news.overrun.load(Ordering::Relaxed);
-        if overrun_now != overrun {
-            overrun = overrun_now;
-            shared.disrupted();
-        }
         let lost_now = shared.outgoing.lost();
         if lost_now != lost && *shared.state.borrow() == State::Up {
             lost = lost_now;
             tell_lost(shared, client).await?;
         }
-        _ = timeout(LOOK_EVERY, news.more.notified()).await;
+        _ = timeout(LOOK_EVERY, news.notified()).await;
     }
 }
 
