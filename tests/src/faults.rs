@@ -3,6 +3,7 @@
 
 mod bus;
 mod clock;
+mod cluster;
 mod disk;
 mod leaver;
 mod meter;
@@ -150,6 +151,15 @@ faults! {
     "F27" "a message id comes with other words" ["I4 I8"] sends::changed;
     "F28" "a full outbox after days" ["I1 I3"] sends::after_days;
     "F34" "asked to stop" ["I1 I5 I8"] process::stopped;
+    "N01" "a node is killed" ["I1 I2 I3 I5"] cluster::node_killed;
+    "N07" "the database is killed" ["I1 I2 I3 I8"] cluster::database_killed;
+    "N09" "the database is slow and cut off" ["I1 I2 I3 I8"] cluster::database_slow;
+    "N11" "NATS is killed" ["I1 I2 I3 I6"] cluster::bus_killed;
+    "N14" "NATS stands still" ["I1 I5 I6"] cluster::bus_stands_still;
+    "N18" "a node is cut off" ["I1 I2 I3 I5"] cluster::partitions;
+    "N24" "a node stands still" ["I1 I2 I3 I5"] cluster::node_stands_still;
+    "N26" "a message is sent to two nodes" ["I2 I8"] cluster::repeated;
+    "N34" "all nodes are restarted in turn" ["I1 I2 I3 I5"] cluster::rolling_restart;
 }
 
 /// Promises that this build is known to break under a fault, and what is there in their place. The list may

@@ -8,6 +8,7 @@
 )]
 
 pub mod checker;
+pub mod cluster;
 pub mod deed;
 pub mod faults;
 pub mod node;

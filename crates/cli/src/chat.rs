@@ -24,7 +24,8 @@ use app::App;
     Without a terminal, each line of standard input is a message or a command, and each event of the\n\
     open chat is printed as `seq name: text`; lines that begin with `*` are about the client itself.")]
 pub struct Options {
-    /// The server.
+    /// The server. Of a deployment of several nodes all, with commas between them: one of them is used, and the next
+    /// one when that is gone.
     #[arg(long, env = "TERTULIA_URL", default_value = "http://127.0.0.1:8080")]
     url: String,
     /// The account's name; asked for when it is needed and not given.
@@ -89,8 +90,9 @@ fn default_profile(options: &Options) -> anyhow::Result<PathBuf> {
     };
     let server = options
         .url
-        .split("://")
-        .nth(1)
+        .split(',')
+        .next()
+        .and_then(|first| first.split("://").nth(1))
         .unwrap_or(&options.url)
         .trim_end_matches('/');
     let name = options.name.as_deref().unwrap_or("default").to_lowercase();

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::change::{Change, Connection, Observer, Seen};
 use crate::core::{Core, empty};
 use crate::error::Result;
+use crate::failover::Failover;
 use crate::http::{Address, Http};
 use crate::methods::Method;
 use crate::options::Options;
@@ -104,7 +105,7 @@ impl Builder {
         };
         let transport = match self.transport {
             Some(transport) => transport,
-            None => Arc::new(Http::new(Address::parse(&self.url)?)),
+            None => of_nodes(&self.url, &*self.machine)?,
         };
         let core = Core::new(transport, self.machine, store, self.options, self.observer)?;
         Ok(Client {
@@ -114,6 +115,18 @@ impl Builder {
             }),
         })
     }
+}
+
+/// By HTTP to the node of an address, or to any of several.
+fn of_nodes(urls: &str, chance: &dyn Machine) -> Result<Arc<dyn Transport>> {
+    let mut nodes: Vec<Arc<dyn Transport>> = Vec::new();
+    for url in urls.split(',') {
+        nodes.push(Arc::new(Http::new(Address::parse(url.trim())?)));
+    }
+    Ok(match nodes.len() {
+        1 => nodes.remove(0),
+        _ => Arc::new(Failover::new(nodes, chance)),
+    })
 }
 
 /// One account on one device. Clones share everything; the connection ends with the last of them.
@@ -137,7 +150,8 @@ impl Drop for Inner {
 }
 
 impl Client {
-    /// A client of the server at `url`, such as `http://127.0.0.1:8080`.
+    /// A client of the server at `url`, such as `http://127.0.0.1:8080`. Several with commas between them are nodes
+    /// of one deployment: the client uses one of them, and the next one when that is gone.
     pub fn builder(url: impl Into<String>) -> Builder {
         let (store, folder, observer, transport) = (None, None, None, None);
         Builder {

@@ -16,10 +16,13 @@ pub enum Error {
     /// The server answered with an error.
     #[error("{0}")]
     Refused(Box<Refusal>),
-    /// The server could not be reached, or the connection broke before the answer. Whether the call was
-    /// done is not known; methods that say so may be repeated.
-    #[error("the server can not be reached: {0}")]
+    /// The connection broke before the answer. Whether the call was done is not known; methods that say so may be
+    /// repeated.
+    #[error("the connection to the server was lost: {0}")]
     Offline(String),
+    /// No connection came about, so that nothing was done.
+    #[error("the server can not be reached: {0}")]
+    Unreachable(String),
     /// No answer in time. Whether the call was done is not known.
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
@@ -164,7 +167,7 @@ impl Error {
                     ),
                 }
             }
-            Error::Offline(_) | Error::Timeout(_) => true,
+            Error::Unreachable(_) | Error::Offline(_) | Error::Timeout(_) => true,
             _ => false,
         }
     }

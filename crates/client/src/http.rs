@@ -138,7 +138,11 @@ impl Http {
         })?;
         let connection = capture_connection(&mut request);
         let exchange = async {
-            let response = self.pool.request(request).await.map_err(|e| offline(&e))?;
+            let response = self.pool.request(request).await;
+            let response = response.map_err(|e| match e.is_connect() {
+                true => Error::Unreachable(innermost(&e)),
+                false => offline(&e),
+            })?;
             let status = response.status();
             let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
                 .collect()
@@ -187,13 +191,17 @@ impl Transport for Http {
     }
 }
 
-/// The innermost cause says most.
 pub(crate) fn offline(error: &(dyn std::error::Error + 'static)) -> Error {
+    Error::Offline(innermost(error))
+}
+
+/// The innermost cause says most.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    Error::Offline(innermost.to_string())
+    innermost.to_string()
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod change;
 mod client;
 mod core;
 pub mod error;
+mod failover;
 pub mod http;
 mod methods;
 mod options;

@@ -53,7 +53,7 @@ async fn connect(address: &Address, subprotocol: &str) -> Result<Socket> {
         .unwrap_or(if address.tls.is_some() { 443 } else { 80 });
     let stream = TcpStream::connect((host.as_str(), port))
         .await
-        .map_err(|e| offline(&e))?;
+        .map_err(|e| Error::Unreachable(e.to_string()))?;
     // A frame is small and somebody waits for it.
     stream.set_nodelay(true).map_err(|e| offline(&e))?;
     let config = WebSocketConfig::default()

@@ -1,8 +1,8 @@
 //! The folder that holds everything a node keeps. One process has it at a time: the system's lock on the
 //! file `lock` says which, and is let go when the process ends, however it ends.
 //!
-//! The lock is also the lease of the node id: while it is held no other process makes ids over the same
-//! data, so this one is [`Node::FIRST`].
+//! Where all data is in the folder, the lock is also the lease of the node id: while it is held no other process makes
+//! ids over the same data.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use rand::TryRngCore as _;
 use rand::rngs::OsRng;
 
-use crate::id::{NoNode, Node, NodeIds};
 use crate::secret::Secret;
 
 /// A data folder that this process has for itself.
@@ -206,12 +205,6 @@ impl DataFolder {
     }
 }
 
-impl NodeIds for DataFolder {
-    fn lease(&self) -> Result<Node, NoNode> {
-        Ok(Node::FIRST)
-    }
-}
-
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // What a crash left behind might be open to others.
     match fs::remove_file(path) {
@@ -256,7 +249,6 @@ mod tests {
             words.contains(&format!("process {}", std::process::id())),
             "{words}"
         );
-        assert_eq!(first.lease(), Ok(Node::FIRST));
         drop(first);
         DataFolder::open(&path).unwrap();
     }

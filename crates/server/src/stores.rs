@@ -8,14 +8,15 @@ use tertulia_api::live::feed::Feed;
 use tertulia_kit::clock::SharedClock;
 use tertulia_kit::error::Failure;
 use tertulia_kit::health::Health;
+use tertulia_kit::id::{NoNode, Node, NodeIds};
 use tertulia_kit::lifecycle::{Kind, Lifecycle};
 use tertulia_kit::lock::DataFolder;
 use tertulia_kit::metrics::Metrics;
 use tertulia_services::chats::ChatStore;
-use tertulia_services::identity::AccountStore;
+use tertulia_services::identity::{AccountStore, Peppers};
 use tertulia_services::users::ProfileStore;
 use tertulia_store::fjall;
-use tertulia_store::postgres::{self, Postgres, Target};
+use tertulia_store::postgres::{self, NodeLease, Postgres, Target};
 use tertulia_store::sqlite::Sqlite;
 
 use crate::anew;
@@ -27,8 +28,15 @@ pub struct Stores {
     pub accounts: Arc<dyn AccountStore>,
     pub profiles: Arc<dyn ProfileStore>,
     pub chats: Arc<dyn ChatStore>,
+    /// Which node this process is.
+    pub nodes: Arc<dyn NodeIds>,
+    /// What nodes have together, when there may be others.
+    pub shared: Option<Shared>,
     engine: Engine,
 }
+
+/// A database that other nodes may have as well.
+pub struct Shared(Target);
 
 /// What is behind the ports.
 enum Engine {
@@ -39,6 +47,7 @@ enum Engine {
     Postgres {
         people: Postgres,
         chats: Arc<postgres::ChatLog>,
+        lease: Arc<NodeLease>,
     },
 }
 
@@ -96,6 +105,9 @@ impl Stores {
             accounts: Arc::new(people.clone()),
             profiles: Arc::new(people.clone()),
             chats: chats.clone(),
+            // The lock on the folder keeps every other process from being this node.
+            nodes: Arc::new(Node::FIRST),
+            shared: None,
             engine: Engine::Embedded { people, chats },
         })
     }
@@ -114,6 +126,9 @@ impl Stores {
             );
         }
         postgres::prepare(target).await?;
+        let lease = NodeLease::take(target).await?;
+        let (kept, told) = (Arc::clone(&lease), lifecycle.told(Kind::Job));
+        lifecycle.spawn(Kind::Job, "node id", async move { kept.keep(told).await });
         let people = Postgres::of(target);
         let chats = postgres::ChatLog::open(target, config.store.postgres(), feed, clock).await?;
 
@@ -121,17 +136,20 @@ impl Stores {
         lifecycle.close_at_end("people", || async move { closing.close().await });
         let closing = Arc::clone(&chats);
         lifecycle.close_at_end("chats", || async move { closing.close().await });
+        let closing = Arc::clone(&lease);
+        lifecycle.close_at_end("node id", || async move { closing.give_back().await });
         Ok(Stores {
             accounts: Arc::new(people.clone()),
             profiles: Arc::new(people.clone()),
             chats: chats.clone(),
-            engine: Engine::Postgres { people, chats },
+            nodes: lease.clone(),
+            shared: Some(Shared(target.clone())),
+            engine: Engine::Postgres {
+                people,
+                chats,
+                lease,
+            },
         })
-    }
-
-    /// Whether other nodes may have the same.
-    pub fn are_shared(&self) -> bool {
-        matches!(self.engine, Engine::Postgres { .. })
     }
 
     /// Has readiness ask them.
@@ -149,7 +167,16 @@ impl Stores {
                     async move { people.check().await }
                 });
             }
-            Engine::Postgres { people, chats } => {
+            Engine::Postgres {
+                people,
+                chats,
+                lease,
+            } => {
+                let lease = Arc::clone(lease);
+                health.check("node id", move || {
+                    let held = lease.held().map(drop);
+                    std::future::ready(held.ok_or_else(|| NoNode.to_string()))
+                });
                 let chats = Arc::clone(chats);
                 health.check("chats", move || {
                     let chats = Arc::clone(&chats);
@@ -183,5 +210,23 @@ impl Stores {
                 metrics.counter("tertulia_store_reads_total", about, move || asked.reads());
             }
         }
+    }
+}
+
+impl Shared {
+    /// Makes sure that all nodes have the same pepper: with another one no password would be right here, and no
+    /// token of another node valid.
+    ///
+    /// # Errors
+    /// When the nodes before have another one, or the database does not answer.
+    pub async fn agree_on_pepper(&self, peppers: &Peppers) -> anyhow::Result<()> {
+        let ours = peppers.current_id();
+        let agreed = postgres::agree(&self.0, "pepper", ours).await?;
+        ensure!(
+            agreed == ours,
+            "the passwords in this database were made with another pepper: set identity.pepper to the one of the \
+             other nodes, or copy pepper.key from the data folder of the node that was first"
+        );
+        Ok(())
     }
 }

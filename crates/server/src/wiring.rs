@@ -20,7 +20,7 @@ use tertulia_kit::bus::nats::Nats;
 use tertulia_kit::bus::{Bus, Memory};
 use tertulia_kit::clock::{HighWater, SharedClock};
 use tertulia_kit::health::Health;
-use tertulia_kit::id::{Ids, NodeIds as _};
+use tertulia_kit::id::Ids;
 use tertulia_kit::lifecycle::{Grace, Kind, Lifecycle, Stopped};
 use tertulia_kit::limit::Budgets;
 use tertulia_kit::lock::{DataFolder, Format};
@@ -83,7 +83,6 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     let folder = open_folder(&config)?;
     let mark = Arc::new(HighWater::open(&folder.path().join("clock")).context("the clock's mark")?);
     let clock: SharedClock = mark.clone();
-    let ids = Arc::new(Ids::new(clock.clone(), folder.lease()?));
     let told = lifecycle.told_loops();
     lifecycle.spawn_loop("clock", move || keep_clock(mark.clone(), told.clone()));
 
@@ -96,20 +95,29 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     let feed = Feed::new(Arc::clone(&bus));
     let (to_feed, time) = (feed.clone(), clock.clone());
     let stores = Stores::open(&config, &folder, &harm, to_feed, time, &lifecycle).await?;
+    let ids = Arc::new(Ids::new(clock.clone(), stores.nodes.clone()));
 
+    let peppers = peppers(&config, &folder)?;
+    let keys = match &stores.shared {
+        None => signing_keys(&folder)?,
+        Some(shared) => {
+            shared.agree_on_pepper(&peppers).await?;
+            SigningKeys::of_pepper(&peppers)
+        }
+    };
     let users = Arc::new(Users::new(stores.profiles.clone(), clock.clone()));
     let identity = Identity::open(
         identity_options(&config),
         stores.accounts.clone(),
-        signing_keys(&folder)?,
-        peppers(&config, &folder)?,
+        keys,
+        peppers,
         ids.clone(),
         clock.clone(),
         feed.clone(),
     )
     .await?;
     let identity = Arc::new(identity);
-    if linked.is_some() || stores.are_shared() {
+    if linked.is_some() || stores.shared.is_some() {
         let told = lifecycle.told(Kind::Job);
         let learning = logins::keep_learning(identity.clone(), told);
         lifecycle.spawn(Kind::Job, "logins", learning);

@@ -118,6 +118,10 @@ impl Chats {
         }
     }
 
+    fn new_id(&self) -> Result<i64> {
+        self.ids.next().map_err(errors::store_unavailable)
+    }
+
     /// Opens the direct chat with somebody: the same chat for both, however often it is opened.
     ///
     /// # Errors
@@ -125,7 +129,7 @@ impl Chats {
     pub async fn open_direct(&self, caller: &Caller, other: UserId) -> Result<Standing> {
         let pair = Pair::new(caller.user, other).ok_or_else(errors::chat_with_self)?;
         self.check_exist(&[other]).await?;
-        let id = ChatId(self.ids.next());
+        let id = ChatId(self.new_id()?);
         self.chat_made(caller, Act::OpenDirect { pair, id }).await
     }
 
@@ -156,7 +160,7 @@ impl Chats {
         members.dedup();
         self.check_exist(&members).await?;
         let new = NewChat {
-            id: ChatId(self.ids.next()),
+            id: ChatId(self.new_id()?),
             kind,
             title,
             topic: details.topic.unwrap_or_default(),

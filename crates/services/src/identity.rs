@@ -8,6 +8,7 @@
 
 mod access_tokens;
 mod ended;
+mod mac;
 pub mod memory;
 pub mod model;
 mod passwords;
@@ -135,7 +136,7 @@ impl Identity {
         }
         let password = self.hasher.hash(new.password).await?;
 
-        let user = UserId(self.ids.next());
+        let user = UserId(self.new_id()?);
         let (login, refresh_token) = self.new_login(user, device)?;
         let shown = Shown {
             search_words: rules::search_words(&name, &display_name),
@@ -345,8 +346,13 @@ impl Identity {
         self.access_tokens.jwks()
     }
 
+    fn new_id(&self) -> Result<i64> {
+        // The store that leases node ids is away, or this process was.
+        self.ids.next().map_err(errors::store_unavailable)
+    }
+
     fn new_login(&self, user: UserId, device: Device) -> Result<(NewLogin, RefreshToken)> {
-        let id = LoginId(self.ids.next());
+        let id = LoginId(self.new_id()?);
         let pepper_id = self.peppers.current_id().to_owned();
         let family = Family {
             seed: rand::random(),

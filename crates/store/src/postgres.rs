@@ -6,6 +6,7 @@
 
 mod chats;
 mod migrate;
+mod nodes;
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,6 +19,7 @@ use crate::people::People;
 
 pub use chats::{ChatLog, Options};
 pub use migrate::MigrationError;
+pub use nodes::{NodeLease, agree};
 
 /// People in PostgreSQL.
 pub type Postgres = People<sqlx::Postgres>;
@@ -102,6 +104,13 @@ impl Target {
         }
     }
 
+    fn failed(&self, source: sqlx::Error) -> OpenError {
+        OpenError::Engine {
+            place: self.place(),
+            source,
+        }
+    }
+
     fn pool(&self, connections: u32) -> PgPool {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
@@ -133,6 +142,9 @@ pub enum OpenError {
         /// What is wrong.
         setting: String,
     },
+    /// As many nodes run on it as there can be.
+    #[error("all 256 node ids are held by other nodes of this database")]
+    NoNode,
     /// The tables can not be brought up to date.
     #[error("the schema of the database {place} can not be brought up to date")]
     Migration {
@@ -149,10 +161,7 @@ pub enum OpenError {
 /// # Errors
 /// As [`OpenError`] says. Nothing is changed in a database with newer tables.
 pub async fn prepare(target: &Target) -> Result<(), OpenError> {
-    let engine = |source| OpenError::Engine {
-        place: target.place(),
-        source,
-    };
+    let engine = |source| target.failed(source);
     let mut connection = target.connect().await.map_err(engine)?;
     check_server(&mut connection)
         .await

@@ -69,7 +69,7 @@ impl Node {
     pub async fn start(ground: &Ground, index: u8, clock: Arc<NodeClock>) -> Arc<Node> {
         let plan = &ground.world.plan;
         let id = Id::new(0, index).expect("there are few nodes");
-        let ids = Arc::new(Ids::new(clock.clone(), id));
+        let ids = Arc::new(Ids::new(clock.clone(), Arc::new(id)));
         let feed = Feed::new(ground.bus.clone());
         let identity = Identity::open(
             identity_options(plan.access_lifetime),

@@ -386,7 +386,7 @@ impl App {
     async fn chats(&mut self) -> Result<(), Error> {
         // Without a connection, the chats that are known here.
         match self.client.list_chats(LISTED_MAX as u32, "").await {
-            Err(Error::Offline(_) | Error::Timeout(_)) => {
+            Err(Error::Unreachable(_) | Error::Offline(_) | Error::Timeout(_)) => {
                 self.say("no connection; these are known here");
             }
             listed => _ = listed?,

@@ -11,7 +11,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -116,11 +116,7 @@ impl Instance {
 
     /// Starts an empty one that is reached over the network as well, encrypted, by the name `localhost`.
     pub fn with_tls() -> Instance {
-        // Somebody else may take the port before the server does; then it says so and the test fails.
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        let mut instance = Instance::with(&["listen_addresses=127.0.0.1", &format!("port={port}")]);
+        let mut instance = Instance::over_network();
         instance.kill();
         instance.certify();
         instance.settings.extend([
@@ -128,9 +124,21 @@ impl Instance {
             format!("ssl_cert_file={}", instance.certificate().display()),
             format!("ssl_key_file={}", instance.folder.join("key.pem").display()),
         ]);
-        instance.port = Some(port);
         instance.restart();
         instance
+    }
+
+    /// Starts an empty one that is reached over the network as well.
+    pub fn over_network() -> Instance {
+        let port = free_port();
+        let mut instance = Instance::with(&["listen_addresses=127.0.0.1", &format!("port={port}")]);
+        instance.port = Some(port);
+        instance
+    }
+
+    /// Where one with a network is reached.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port.unwrap()).into()
     }
 
     /// Where one with TLS is reached over the network, by a host and with further parameters.
@@ -371,6 +379,17 @@ fn programs() -> PathBuf {
         .unwrap();
     assert!(found.status.success(), "there is no PostgreSQL");
     PathBuf::from(String::from_utf8(found.stdout).unwrap().trim())
+}
+
+/// One that nobody listens on, and that the system gives to nobody who connects: those begin at 32,768. Somebody else
+/// who looks like this may still take it before the server does; then the server says so and the test fails.
+fn free_port() -> u16 {
+    loop {
+        let port = rand::random_range(16_384..32_768);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Whom the server is to run as when we are root.

@@ -18,7 +18,7 @@ impl Chats {
         let due = self.store.due(self.clock.now_ms(), DUE_ROUND_MAX).await?;
         let count = due.expired.len() + due.scheduled.len();
         for scheduled in due.scheduled {
-            let id = MessageId(self.ids.next());
+            let id = MessageId(self.new_id()?);
             self.by_itself(Act::SendScheduled { scheduled, id }).await?;
         }
         for (chat, messages) in by_chat(due.expired) {

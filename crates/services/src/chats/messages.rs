@@ -68,7 +68,7 @@ impl Chats {
         check(&out)?;
         Ok(Act::Send(NewMessage {
             chat: member.chat(),
-            id: MessageId(self.ids.next()),
+            id: MessageId(self.new_id()?),
             key: key(member.caller(), out.client_message_id),
             text: out.text,
             reply_to: out.reply_to,
@@ -121,25 +121,30 @@ impl Chats {
     ) -> Result<Vec<ForwardedCopy>> {
         let page = self.store.events_at(from, messages).await?;
         let shown = shown::events(&*self.store, caller.user, from, page.events).await?;
-        Ok(shown.iter().filter_map(|s| self.copy(s)).collect())
+        shown
+            .iter()
+            .filter_map(|s| self.copy(s).transpose())
+            .collect()
     }
 
     /// A copy that names who said it first; none of what is no message or not to be seen.
-    fn copy(&self, shown: &Shown) -> Option<ForwardedCopy> {
-        let message = shown.event.message().filter(|_| !shown.hidden)?;
+    fn copy(&self, shown: &Shown) -> Result<Option<ForwardedCopy>> {
+        let Some(message) = shown.event.message().filter(|_| !shown.hidden) else {
+            return Ok(None);
+        };
         let at_ms = message.expires_at_ms;
         let is_over = at_ms != 0 && at_ms <= self.clock.now_ms();
         if message.deletion.is_some() || is_over {
-            return None;
+            return Ok(None);
         }
-        Some(ForwardedCopy {
-            id: MessageId(self.ids.next()),
+        Ok(Some(ForwardedCopy {
+            id: MessageId(self.new_id()?),
             text: message.text.clone(),
             from: message.forward.unwrap_or(Forward {
                 user: shown.event.actor,
                 at_ms: shown.event.at_ms,
             }),
-        })
+        }))
     }
 
     /// Gives a message of the caller another text. Gives the seq of the event, none when it says so already.
@@ -336,7 +341,7 @@ impl Chats {
         check(&out)?;
         let caller = member.caller();
         let scheduled = Scheduled {
-            id: ScheduledId(self.ids.next()),
+            id: ScheduledId(self.new_id()?),
             user: caller.user,
             chat: member.chat(),
             send_at_ms,

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tertulia_kit::error::Result;
 
 use super::model::Jwk;
+use super::passwords::Peppers;
 use crate::access::Caller;
 use crate::errors;
 use crate::ids::{LoginId, UserId};
@@ -48,6 +49,11 @@ impl SigningKeys {
             signing: EncodingKey::from_ed_der(&der),
             verifying: vec![VerifyingKey::new(&public)],
         }
+    }
+
+    /// Signs with a key that all who have the same pepper make of it, so that nodes believe each other's tokens.
+    pub fn of_pepper(peppers: &Peppers) -> Self {
+        Self::from_seed(&peppers.seed(b"access tokens"))
     }
 
     /// Also verifies with a public key: the one that signed before, until its last token is over, or one

@@ -13,6 +13,7 @@ use tertulia_kit::error::Result;
 use tertulia_kit::secret::Secret;
 use tokio::sync::Semaphore;
 
+use super::mac::hmac;
 use super::model::Options;
 use super::ports::PasswordHash;
 use crate::errors;
@@ -50,9 +51,14 @@ impl Peppers {
         self
     }
 
-    /// The name of the pepper for new hashes.
-    pub(super) fn current_id(&self) -> &str {
+    /// The name of the pepper for new hashes. It does not tell the pepper.
+    pub fn current_id(&self) -> &str {
         &self.current.id
+    }
+
+    /// What grows from the current pepper for a purpose.
+    pub(super) fn seed(&self, purpose: &[u8]) -> [u8; 32] {
+        hmac(self.current.secret.expose(), b"tertulia seed\0", purpose)
     }
 
     /// The pepper of a name.

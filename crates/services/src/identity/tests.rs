@@ -41,7 +41,7 @@ fn options() -> Options {
 
 async fn world_with(options: Options) -> World {
     let clock = ManualClock::at(1_800_000_000_000);
-    let ids = Arc::new(Ids::new(clock.clone(), Node::FIRST));
+    let ids = Arc::new(Ids::new(clock.clone(), Arc::new(Node::FIRST)));
     let store = Arc::new(Memory::default());
     let told = Arc::new(Told::default());
     let identity = open(options, &store, &ids, &clock, &told).await;

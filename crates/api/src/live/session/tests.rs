@@ -61,7 +61,7 @@ async fn world_with(options: Options, held_back: u32) -> World {
 /// A node whose bus holds back so many of a thousand messages before it gives them to another.
 async fn world_over(options: Options, held_back: u32, inner: Arc<dyn Bus<Told>>) -> World {
     let clock: SharedClock = Arc::new(SystemClock::starting_at(0));
-    let ids = Arc::new(Ids::new(clock.clone(), Node::FIRST));
+    let ids = Arc::new(Ids::new(clock.clone(), Arc::new(Node::FIRST)));
     let faults = Faults {
         reorder: held_back,
         ..Faults::default()

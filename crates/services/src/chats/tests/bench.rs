@@ -82,7 +82,7 @@ impl Bench {
             store.clone(),
             town.clone(),
             typists.clone(),
-            Arc::new(Ids::new(clock.clone(), Node::FIRST)),
+            Arc::new(Ids::new(clock.clone(), Arc::new(Node::FIRST))),
             clock.clone(),
             LIMITS,
         );

@@ -1,0 +1,184 @@
+//! A deployment of several nodes: one PostgreSQL, one NATS, and servers that have nothing else in common but a
+//! secret. All of them are real and of this deployment alone. Between them, and between them and their clients, are
+//! networks that misbehave on request.
+//!
+//! ```text
+//! clients ──► door ──► node ──► proxy ──► PostgreSQL
+//!                       └─────► proxy ──► NATS
+//! ```
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use rand::rngs::StdRng;
+use rand::{RngCore as _, SeedableRng as _};
+use tempfile::TempDir;
+use tertulia_kit::instances::{nats, postgres};
+
+use crate::node::{Process, Start};
+use crate::proxy::Proxy;
+
+/// What the nodes know and nobody else; it guards nothing but test data.
+const PEPPER: &str = "the pepper of all nodes of a test";
+const NODE_KEY: &str = "the key by which nodes of a test know each other";
+
+/// A deployment.
+pub struct Cluster {
+    /// The database of all nodes.
+    pub database: postgres::Instance,
+    /// What nodes hear each other by.
+    pub bus: nats::Instance,
+    /// The nodes.
+    pub nodes: Vec<Node>,
+    _folder: TempDir,
+}
+
+/// One of the nodes.
+pub struct Node {
+    /// Between it and its clients. It has one address while the node moves to another port with each start.
+    pub door: Proxy,
+    /// Between it and the database.
+    pub to_database: Proxy,
+    /// Between it and NATS.
+    pub to_bus: Proxy,
+    /// The server, unless it was stopped or killed.
+    pub server: Option<Process>,
+    data: PathBuf,
+    log: PathBuf,
+    settings: Vec<(String, String)>,
+    env: Vec<(String, String)>,
+}
+
+impl Cluster {
+    /// Starts everything, the nodes at the same time on an empty database. `settings` are of all nodes.
+    ///
+    /// # Errors
+    /// When a node does not get ready.
+    pub async fn start(nodes: usize, settings: &[(&str, &str)], seed: u64) -> Result<Cluster> {
+        let mut random = StdRng::seed_from_u64(seed);
+        let (database, bus) = tokio::task::block_in_place(|| {
+            (postgres::Instance::over_network(), nats::Instance::start())
+        });
+        let folder = tempfile::tempdir()?;
+        let mut all = Vec::new();
+        for nth in 0..nodes {
+            let to_database = Proxy::start(database.address(), random.next_u64()).await?;
+            let to_bus = Proxy::start(bus.address().parse()?, random.next_u64()).await?;
+            // Leads somewhere as soon as the node does.
+            let door =
+                Proxy::start(SocketAddr::from(([127, 0, 0, 1], 1)), random.next_u64()).await?;
+            let env = [
+                (
+                    "TERTULIA_STORE__URL",
+                    format!("postgres://postgres@{}/postgres", to_database.address),
+                ),
+                ("TERTULIA_BUS__URL", format!("nats://{}", to_bus.address)),
+                ("TERTULIA_BUS__NODE_KEY", NODE_KEY.into()),
+                ("TERTULIA_IDENTITY__PEPPER", PEPPER.into()),
+            ];
+            let own = settings
+                .iter()
+                .map(|(key, value)| ((*key).into(), (*value).into()));
+            all.push(Node {
+                door,
+                to_database,
+                to_bus,
+                server: None,
+                data: folder.path().join(format!("node{nth}")),
+                log: folder.path().join(format!("node{nth}.log")),
+                settings: own.collect(),
+                env: env.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            });
+        }
+        let starting = all.iter_mut().map(Node::start);
+        futures::future::try_join_all(starting).await?;
+        Ok(Cluster {
+            database,
+            bus,
+            nodes: all,
+            _folder: folder,
+        })
+    }
+
+    /// Where clients reach any of the nodes.
+    pub fn urls(&self) -> String {
+        let urls: Vec<String> = self.nodes.iter().map(|node| node.door.url()).collect();
+        urls.join(",")
+    }
+
+    /// Ends the database as a crash does and starts it again.
+    pub fn restart_database(&mut self) {
+        tokio::task::block_in_place(|| {
+            self.database.kill();
+            self.database.restart();
+        });
+    }
+
+    /// Ends NATS as a crash does; it keeps nothing.
+    pub fn kill_bus(&mut self) {
+        tokio::task::block_in_place(|| self.bus.kill());
+    }
+
+    /// Starts NATS again.
+    pub fn restart_bus(&mut self) {
+        tokio::task::block_in_place(|| self.bus.restart());
+    }
+
+    /// Good networks everywhere.
+    pub fn heal(&self) {
+        for node in &self.nodes {
+            for proxy in [&node.door, &node.to_database, &node.to_bus] {
+                proxy.heal();
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Starts its server, on its folder.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub async fn start(&mut self) -> Result<()> {
+        let settings: Vec<(&str, &str)> = self
+            .settings
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
+        let start = Start {
+            settings: &settings,
+            env: &self.env,
+            log: Some(&self.log),
+            ..Start::default()
+        };
+        let server = Process::start(&self.data, start).await?;
+        self.door.lead_to(server.address().parse()?);
+        self.server = Some(server);
+        Ok(())
+    }
+
+    /// Ends it with SIGKILL.
+    pub async fn kill(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.kill().await;
+        }
+    }
+
+    /// Asks it to stop and waits until it is gone; whether that went well.
+    ///
+    /// # Errors
+    /// When it does not go.
+    pub async fn stop(&mut self) -> Result<bool> {
+        let server = self.server.take().context("the node does not run")?;
+        Ok(server.terminate().await?.success())
+    }
+
+    /// The running server.
+    ///
+    /// # Errors
+    /// When it was stopped.
+    pub fn server(&self) -> Result<&Process> {
+        self.server.as_ref().context("the node does not run")
+    }
+}

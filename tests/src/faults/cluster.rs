@@ -1,0 +1,282 @@
+//! Faults of a deployment of several nodes: of its nodes, its database, its bus, and the networks between them.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use futures::future::join_all;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, RngCore as _, SeedableRng as _};
+
+use super::scene::{HEAL_MAX, PATIENCE};
+use super::{End, Findings, Run};
+use crate::checker::{Outcome, Send, Violation};
+use crate::cluster::Cluster;
+use crate::proxy::{Direction, Toxics};
+use crate::town::{Plan, Town, Traffic, password};
+use crate::wire::Person;
+
+/// How many nodes there are.
+const NODES: usize = 2;
+/// With fewer acknowledgements a run proves nothing.
+const ACKED_MIN: usize = 20;
+/// As in other scenes: heads come each second, and a stopping node gives its clients a second to go.
+const SETTINGS: [(&str, &str); 3] = [
+    ("live.heartbeat_ms", "1000"),
+    ("drain.spread_ms", "1000"),
+    ("drain.grace_ms", "5000"),
+];
+
+/// A town that talks by way of several nodes. Who loses one goes to another.
+struct Scene {
+    random: StdRng,
+    cluster: Cluster,
+    town: Town,
+    sends: Vec<Send>,
+    violations: Vec<Violation>,
+}
+
+impl Scene {
+    async fn open(run: Run) -> Result<Scene> {
+        let mut random = StdRng::seed_from_u64(run.seed);
+        let cluster = Cluster::start(NODES, &SETTINGS, random.next_u64()).await?;
+        let plan = Plan {
+            devices_each: 2,
+            ..Plan::default()
+        };
+        let mut town = Town::found(&cluster.urls(), None, &plan).await?;
+        town.act(&Traffic::default(), &mut random);
+        Ok(Scene {
+            random,
+            cluster,
+            town,
+            sends: Vec::new(),
+            violations: Vec::new(),
+        })
+    }
+
+    async fn acked(&self, more: u64) -> Result<()> {
+        self.town.more_acked(more, PATIENCE).await
+    }
+
+    /// A node that chance chooses.
+    fn any(&mut self) -> usize {
+        self.random.random_range(0..NODES)
+    }
+
+    /// Ends all faults of the network, lets everybody come to rest, checks everything, and stops the nodes.
+    async fn judge(mut self, note: impl Into<String>) -> Result<End> {
+        self.cluster.heal();
+        self.town.hush().await;
+        let quiet = Instant::now();
+        let (history, found) = self.town.verdict(HEAL_MAX, &self.sends).await?;
+        let healed = quiet.elapsed();
+        self.town.leave().await;
+        let mut violations = self.violations;
+        violations.extend(found);
+        violations.extend(history.refused());
+        for node in &mut self.cluster.nodes {
+            if !node.stop().await? {
+                violations.push(Violation::Dishonest("the last stop was not clean".into()));
+            }
+        }
+        let acked = history.acked();
+        ensure!(
+            acked >= ACKED_MIN || !violations.is_empty(),
+            "too little happened to prove anything: {acked} acknowledgements"
+        );
+        let (note, healed) = (note.into(), healed.as_secs_f64());
+        Ok(End::Ran(Findings {
+            history,
+            violations,
+            note: format!("{NODES} nodes; {note}; healed in {healed:.1} s"),
+        }))
+    }
+}
+
+/// F07. The database ends as in a crash and is started again, while everybody writes.
+pub async fn database_killed(run: Run) -> Result<End> {
+    let mut scene = Scene::open(run).await?;
+    let times = run.amount(3, 100);
+    for _ in 0..times {
+        scene.acked(30).await?;
+        scene.cluster.restart_database();
+    }
+    scene.acked(30).await?;
+    scene
+        .judge(format!("the database was killed {times} times"))
+        .await
+}
+
+/// F09. Each word to the database takes its time, and connections break in the middle of what is said.
+pub async fn database_slow(run: Run) -> Result<End> {
+    let scene = Scene::open(run).await?;
+    let rounds = run.amount(2, 40);
+    for _ in 0..rounds {
+        for node in &scene.cluster.nodes {
+            node.to_database
+                .set(Direction::Down, Toxics::slow(Duration::from_millis(40)));
+        }
+        scene.acked(20).await?;
+        for node in &scene.cluster.nodes {
+            node.to_database
+                .set(Direction::Down, Toxics::breaks_after(2_000..=60_000));
+        }
+        scene.acked(20).await?;
+        scene.cluster.heal();
+        scene.acked(40).await?;
+    }
+    scene.judge(format!("{rounds} times slow, and cut")).await
+}
+
+/// F11, between nodes. NATS ends and is started again, without end.
+pub async fn bus_killed(run: Run) -> Result<End> {
+    let mut scene = Scene::open(run).await?;
+    let times = run.amount(4, 100);
+    for _ in 0..times {
+        scene.cluster.kill_bus();
+        scene.acked(20).await?;
+        scene.cluster.restart_bus();
+        scene.acked(20).await?;
+    }
+    scene.judge(format!("NATS was killed {times} times")).await
+}
+
+/// F14, between nodes. NATS stands still: nobody is told, and nothing comes.
+pub async fn bus_stands_still(run: Run) -> Result<End> {
+    let scene = Scene::open(run).await?;
+    let times = run.amount(2, 30);
+    for _ in 0..times {
+        scene.cluster.bus.pause();
+        scene.acked(60).await?;
+        scene.cluster.bus.go_on();
+        scene.acked(20).await?;
+    }
+    scene.judge(format!("NATS stood still {times} times")).await
+}
+
+/// F18. A node is cut off from NATS or from the database, in both directions or in one, and its clients stay.
+pub async fn partitions(run: Run) -> Result<End> {
+    let mut scene = Scene::open(run).await?;
+    let times = run.amount(4, 60);
+    for nth in 0..times {
+        let nth_node = scene.any();
+        let node = &scene.cluster.nodes[nth_node];
+        let proxy = match nth % 2 {
+            0 => &node.to_bus,
+            _ => &node.to_database,
+        };
+        let cut = [
+            &[Direction::Up][..],
+            &[Direction::Down],
+            &[Direction::Up, Direction::Down],
+        ];
+        for direction in *cut.choose(&mut scene.random).context("there are some")? {
+            proxy.set(*direction, Toxics::silent());
+        }
+        scene.acked(30).await?;
+        // What was under way when the network went does not come any more.
+        let proxy = match nth % 2 {
+            0 => &scene.cluster.nodes[nth_node].to_bus,
+            _ => &scene.cluster.nodes[nth_node].to_database,
+        };
+        proxy.heal();
+        proxy.reset();
+        scene.acked(10).await?;
+    }
+    scene.judge(format!("{times} partitions")).await
+}
+
+/// F01, of several nodes. SIGKILL of a node, whose clients go to the other one.
+pub async fn node_killed(run: Run) -> Result<End> {
+    let mut scene = Scene::open(run).await?;
+    let times = run.amount(4, 100);
+    for _ in 0..times {
+        let (node, moment) = (scene.any(), scene.random.random_range(1..30));
+        scene.acked(moment).await?;
+        scene.cluster.nodes[node].kill().await;
+        scene.acked(20).await?;
+        scene.cluster.nodes[node].start().await?;
+    }
+    scene.judge(format!("{times} nodes were killed")).await
+}
+
+/// F24, of several nodes. A node stands still, in the long form for longer than it may be a node without a word.
+pub async fn node_stands_still(run: Run) -> Result<End> {
+    let mut scene = Scene::open(run).await?;
+    let (times, seconds) = run.amount((2, 3..=5), (8, 35..=90));
+    for _ in 0..times {
+        let (node, pause) = (scene.any(), scene.random.random_range(seconds.clone()));
+        scene.acked(20).await?;
+        scene.cluster.nodes[node].server()?.signal("STOP")?;
+        // The pause is the fault.
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+        scene.cluster.nodes[node].server()?.signal("CONT")?;
+        scene.acked(20).await?;
+    }
+    scene.judge(format!("{times} times")).await
+}
+
+/// F26, of several nodes. The same message at the same time to all nodes: it is stored once, and all say the same.
+pub async fn repeated(run: Run) -> Result<End> {
+    let mut scene = Scene::open(run).await?;
+    let first = &scene.town.devices[0];
+    let (account, chat) = (first.account.clone(), first.chats[0]);
+    let urls: Vec<String> = scene
+        .cluster
+        .nodes
+        .iter()
+        .map(|node| node.door.url())
+        .collect();
+    let device = "device-that-repeats";
+    let person = Person::of(&account, &password(&account))
+        .sign_in_on(&urls[0], device)
+        .await;
+    let messages = run.amount(20, 500);
+    for n in 0..messages {
+        let (id, text) = (
+            format!("repeated-{n:05}"),
+            format!("once and not twice {n}"),
+        );
+        let chat_id = chat.to_string();
+        let saying = urls.iter().map(|url| person.say(url, &chat_id, &id, &text));
+        let answers = join_all(saying).await;
+        for answer in &answers {
+            let said = answer.json();
+            let seq = said["seq"].as_str().and_then(|seq| seq.parse().ok());
+            scene.sends.push(Send {
+                key: (device.to_owned(), id.clone()),
+                chat,
+                text: text.clone(),
+                outcome: Outcome::Acked(seq.with_context(|| format!("{id}: {}", answer.code()))?),
+            });
+            if said != answers[0].json() {
+                let words = format!("{id} was answered by {} and {said}", answers[0].json());
+                scene.violations.push(Violation::Dishonest(words));
+            }
+        }
+    }
+    scene.acked(10).await?;
+    scene
+        .judge(format!("{messages} messages to all nodes at once"))
+        .await
+}
+
+/// F34, of several nodes. All nodes are stopped and started again, one after the other, while everybody writes.
+pub async fn rolling_restart(run: Run) -> Result<End> {
+    let mut scene = Scene::open(run).await?;
+    let rounds = run.amount(1, 20);
+    for _ in 0..rounds {
+        for node in 0..NODES {
+            scene.acked(30).await?;
+            if !scene.cluster.nodes[node].stop().await? {
+                let words = "a node that was asked to stop did not end well";
+                scene.violations.push(Violation::Dishonest(words.into()));
+            }
+            scene.acked(20).await?;
+            scene.cluster.nodes[node].start().await?;
+        }
+    }
+    scene.acked(20).await?;
+    scene.judge(format!("all nodes, {rounds} times")).await
+}
