@@ -141,6 +141,7 @@ async fn another_node_gets_the_same_over_nats() {
         .into(),
         identity,
         request_id: "same-everywhere".into(),
+        content_type: "application/proto".into(),
         traceparent: String::new(),
         timeout: Duration::from_secs(20),
     };

@@ -1,11 +1,12 @@
-//! A deployment of several nodes: one PostgreSQL, one NATS, and servers that have nothing else in common but a
-//! secret. All of them are real and of this deployment alone. Between them, and between them and their clients, are
+//! A deployment of several nodes: one PostgreSQL, one NATS, and servers that have nothing else in common but two
+//! secrets. All of them are real and of this deployment alone. Between them, and between them and their clients, are
 //! networks that misbehave on request.
 //!
 //! ```text
-//! clients ──► door ──► node ──► proxy ──► PostgreSQL
-//!                       └─────► proxy ──► NATS
+//! clients ──► door ──► edge ──► proxy ──► PostgreSQL ◄── proxy ◄── worker
+//!                       └─────► proxy ──► NATS ◄──────── proxy ◄─────┘
 //! ```
+//! Edges serve clients and hand the calls of some services on; the worker does those, and what comes due.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,6 +24,18 @@ use crate::proxy::Proxy;
 const PEPPER: &str = "the pepper of all nodes of a test";
 const NODE_KEY: &str = "the key by which nodes of a test know each other";
 
+/// What edges hand on to the worker.
+const ELSEWHERE: &str = "tertulia.users.v1.UsersService,tertulia.chats.v1.MembersService";
+
+/// What a node is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// It serves clients.
+    Edge,
+    /// It does what others hand on, and what comes due.
+    Worker,
+}
+
 /// A deployment.
 pub struct Cluster {
     /// The database of all nodes.
@@ -36,6 +49,8 @@ pub struct Cluster {
 
 /// One of the nodes.
 pub struct Node {
+    /// What it is there for.
+    pub part: Part,
     /// Between it and its clients. It has one address while the node moves to another port with each start.
     pub door: Proxy,
     /// Between it and the database.
@@ -55,14 +70,14 @@ impl Cluster {
     ///
     /// # Errors
     /// When a node does not get ready.
-    pub async fn start(nodes: usize, settings: &[(&str, &str)], seed: u64) -> Result<Cluster> {
+    pub async fn start(parts: &[Part], settings: &[(&str, &str)], seed: u64) -> Result<Cluster> {
         let mut random = StdRng::seed_from_u64(seed);
         let (database, bus) = tokio::task::block_in_place(|| {
             (postgres::Instance::over_network(), nats::Instance::start())
         });
         let folder = tempfile::tempdir()?;
         let mut all = Vec::new();
-        for nth in 0..nodes {
+        for (nth, part) in parts.iter().copied().enumerate() {
             let to_database = Proxy::start(database.address(), random.next_u64()).await?;
             let to_bus = Proxy::start(bus.address().parse()?, random.next_u64()).await?;
             // Leads somewhere as soon as the node does.
@@ -77,10 +92,14 @@ impl Cluster {
                 ("TERTULIA_BUS__NODE_KEY", NODE_KEY.into()),
                 ("TERTULIA_IDENTITY__PEPPER", PEPPER.into()),
             ];
-            let own = settings
-                .iter()
-                .map(|(key, value)| ((*key).into(), (*value).into()));
+            let of_part: &[(&str, &str)] = match part {
+                Part::Edge => &[("roles", "edge"), ("elsewhere", ELSEWHERE)],
+                Part::Worker => &[("roles", "api,worker")],
+            };
+            let own = settings.iter().chain(of_part);
+            let own = own.map(|(key, value)| ((*key).into(), (*value).into()));
             all.push(Node {
+                part,
                 door,
                 to_database,
                 to_bus,
@@ -101,10 +120,10 @@ impl Cluster {
         })
     }
 
-    /// Where clients reach any of the nodes.
-    pub fn urls(&self) -> String {
-        let urls: Vec<String> = self.nodes.iter().map(|node| node.door.url()).collect();
-        urls.join(",")
+    /// Where clients reach the edges.
+    pub fn urls(&self) -> Vec<String> {
+        let edges = self.nodes.iter().filter(|node| node.part == Part::Edge);
+        edges.map(|node| node.door.url()).collect()
     }
 
     /// Ends the database as a crash does and starts it again.

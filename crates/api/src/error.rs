@@ -41,6 +41,10 @@ pub fn code(kind: Kind) -> ErrorCode {
 pub fn finish(error: ConnectError, request_id: &str, path: &str) -> ConnectError {
     let made;
     let source = error.source_arc();
+    if source.as_ref().is_some_and(|source| source.is::<Sent>()) {
+        // Another node has finished it.
+        return error;
+    }
     let failure = match source.as_ref().and_then(|s| s.downcast_ref::<Failure>()) {
         Some(failure) => failure,
         None => {

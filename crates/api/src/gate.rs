@@ -29,6 +29,7 @@ use tertulia_services::ids::{ChatId, LoginId};
 use tracing::Instrument as _;
 
 use crate::error::{finish, raise};
+use crate::nats::Elsewhere;
 
 /// The header that carries the id of a request, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -47,6 +48,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// The longest that a call may take.
     pub call_timeout: Duration,
+    /// The services that other nodes do; none: all are done here.
+    pub elsewhere: Option<Elsewhere>,
 }
 
 /// A dispatcher in front of the handlers.
@@ -235,12 +238,42 @@ impl Gate {
             if self.router.lookup(&path).is_none() {
                 return Err(raise(errors::unknown_method()));
             }
+            if let Some(elsewhere) = &self.parts.elsewhere
+                && elsewhere.does(&path)
+            {
+                let handing_on = self.hand_on(elsewhere, &path, &ctx, &context, request, format);
+                return self.run(&ctx, handing_on).await;
+            }
             let handler = self.router.call_unary(&path, ctx.clone(), request, format);
             self.run(&ctx, handler).await
         }
         .instrument(context.span("call"))
         .await;
         result.map_err(|e| finish(e, context.request_id.as_str(), &path))
+    }
+
+    async fn hand_on(
+        &self,
+        elsewhere: &Elsewhere,
+        path: &str,
+        ctx: &RequestContext,
+        context: &Context,
+        request: Payload,
+        format: CodecFormat,
+    ) -> Result<EncodedResponse, ConnectError> {
+        let most = self.parts.call_timeout;
+        let call = LocalCall {
+            path: path.to_owned(),
+            body: request.encoded_as(format)?,
+            format,
+            context: context.clone(),
+            // What is left of the caller's time is all that the next node has.
+            timeout: ctx.time_remaining().map_or(most, |left| left.min(most)),
+        };
+        let admission = ctx.extensions().get::<Admission>();
+        let caller = admission.and_then(|admission| admission.caller.as_ref());
+        let answer = elsewhere.call(call, caller).await?;
+        Ok(EncodedResponse::new(answer.into()))
     }
 
     /// Everything before the handler.

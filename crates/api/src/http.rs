@@ -68,6 +68,19 @@ pub fn router(doors: Doors) -> Router {
         .with_state(doors)
 }
 
+/// The routes of a node that has no clients: only what probes ask.
+pub fn probes(health: Health) -> Router {
+    let ready = |State(health): State<Health>, query| ready(health, query);
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route(
+            "/startupz",
+            get(|State(health)| async move { started(&health) }),
+        )
+        .with_state(health)
+}
+
 fn rpc_services() -> Vec<&'static str> {
     let mut names: Vec<&str> = tertulia_proto::METHODS
         .iter()
@@ -151,8 +164,12 @@ struct Verbose {
     verbose: Option<String>,
 }
 
-async fn readyz(State(doors): State<Doors>, Query(query): Query<Verbose>) -> Response {
-    let report = doors.health.report(query.verbose.is_some()).await;
+async fn readyz(State(doors): State<Doors>, query: Query<Verbose>) -> Response {
+    ready(doors.health, query).await
+}
+
+async fn ready(health: Health, Query(query): Query<Verbose>) -> Response {
+    let report = health.report(query.verbose.is_some()).await;
     let status = if report.ready {
         StatusCode::OK
     } else {
@@ -162,7 +179,11 @@ async fn readyz(State(doors): State<Doors>, Query(query): Query<Verbose>) -> Res
 }
 
 async fn startupz(State(doors): State<Doors>) -> Response {
-    match doors.health.state() {
+    started(&doors.health)
+}
+
+fn started(health: &Health) -> Response {
+    match health.state() {
         Life::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
         Life::Ready | Life::Draining => (StatusCode::OK, "started\n").into_response(),
     }

@@ -1,5 +1,7 @@
-//! Calls of other nodes, over NATS: the same gate, the same handlers. Another node is believed about on whose behalf it
+//! Calls between nodes, over NATS: the same gate, the same handlers. Another node is believed about on whose behalf it
 //! calls, for [its seal](tertulia_kit::transport::nats::NodeKey) shows that it is one.
+
+mod elsewhere;
 
 use std::sync::Arc;
 
@@ -19,10 +21,13 @@ use crate::error::{finish, raise};
 use crate::gate::{Gate, LocalCall};
 use crate::live::answer::failed;
 
-/// Every method of the contract.
-pub fn offers() -> Vec<Offer> {
+pub use elsewhere::{Elsewhere, HERE_ONLY, NotElsewhere, may_be_elsewhere};
+
+/// Every method of the contract that is done `here`.
+pub fn offers(here: impl Fn(&str) -> bool) -> Vec<Offer> {
     let mut offers: Vec<Offer> = Vec::new();
-    for (service, method) in METHODS.iter().filter_map(|m| m.path.split_once('/')) {
+    let methods = METHODS.iter().filter_map(|m| m.path.split_once('/'));
+    for (service, method) in methods.filter(|(service, _)| here(service)) {
         match offers.last_mut().filter(|offer| offer.service == service) {
             Some(offer) => offer.methods.push(method.into()),
             None => offers.push(Offer {
@@ -73,6 +78,10 @@ fn caller(identity: &str) -> Result<Option<Caller>, Unreadable> {
 #[derive(Debug)]
 struct Unreadable;
 
+/// The forms of a call.
+const PROTO: &str = "application/proto";
+const JSON: &str = "application/json";
+
 async fn answer(gate: Gate, call: Call) -> Result<Bytes, Refusal> {
     let context = Context::accept(Some(&call.request_id), Some(&call.traceparent));
     let Ok(caller) = caller(&call.identity) else {
@@ -83,10 +92,14 @@ async fn answer(gate: Gate, call: Call) -> Result<Bytes, Refusal> {
             &call.path,
         )));
     };
+    let format = match call.content_type.as_str() {
+        JSON => CodecFormat::Json,
+        _ => CodecFormat::Proto,
+    };
     let local = LocalCall {
         path: call.path,
         body: call.body,
-        format: CodecFormat::Proto,
+        format,
         context,
         timeout: call.timeout,
     };
@@ -127,7 +140,7 @@ mod tests {
 
     #[test]
     fn every_method_is_offered_once() {
-        let offered: Vec<String> = offers()
+        let offered: Vec<String> = offers(|_| true)
             .iter()
             .flat_map(|offer| {
                 let methods = offer.methods.iter();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tertulia_api::live;
+use tertulia_api::nats::may_be_elsewhere;
 use tertulia_kit::bus::nats;
 use tertulia_kit::config::{Field, Loaded, Problems, Schema, Sources};
 use tertulia_kit::limit::Rate;
@@ -15,6 +16,8 @@ use tertulia_kit::telemetry;
 use tertulia_kit::transport::nats::{self as calls, NodeKey};
 use tertulia_services::chats;
 use tertulia_store::{fjall, postgres};
+
+use crate::roles::{Role, Roles};
 
 /// Every key there is. The kit prints the template, the list of variables and the reference from it.
 pub static SCHEMA: Schema = Schema {
@@ -50,6 +53,12 @@ const FIELDS: &[Field] = &[
     Field::list("trusted_proxies", "The proxies that are believed about the address of a caller, such as \
         10.0.0.0/8.")
         .checked(net),
+    Field::list("roles", "What this node does of edge (serves clients), api (does calls that other nodes hand on) and \
+        worker (does what comes due by itself). With none, everything.")
+        .checked(role),
+    Field::list("elsewhere", "The services whose calls this node hands on, over NATS, to nodes with the role api that \
+        do them, such as tertulia.users.v1.UsersService. Those of messages and of live connections stay here.")
+        .checked(service),
     Field::choice("log.format", &["pretty", "json"], "How a line looks: for people, or one JSON object."),
     Field::text("log.levels", "info,async_nats=warn,fjall=warn,lsm_tree=warn", "What to log, such as info or info,tertulia_store=debug.")
         .checked(telemetry::check_levels),
@@ -153,6 +162,8 @@ pub struct Config {
     pub listen: SocketAddr,
     pub public_origins: Vec<String>,
     pub trusted_proxies: Vec<Net>,
+    pub roles: Roles,
+    pub elsewhere: Vec<String>,
     pub log: telemetry::Options,
     pub live: Live,
     pub http: Http,
@@ -436,6 +447,14 @@ fn origin(text: &str) -> Result<(), String> {
             "wants origins such as https://chat.example.org, in lower case and without a path, not {text:?}"
         )),
     }
+}
+
+fn role(text: &str) -> Result<(), String> {
+    text.parse::<Role>().map(drop)
+}
+
+fn service(text: &str) -> Result<(), String> {
+    may_be_elsewhere(text).map_err(|e| e.to_string())
 }
 
 fn net(text: &str) -> Result<(), String> {

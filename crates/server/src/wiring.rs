@@ -14,7 +14,7 @@ use tertulia_api::live::Live;
 use tertulia_api::live::feed::Feed;
 use tertulia_api::live::hub::Hub;
 use tertulia_api::live::told::Told;
-use tertulia_api::nats;
+use tertulia_api::nats::{self, Elsewhere};
 use tertulia_api::rpc::{Services, full_router};
 use tertulia_kit::bus::nats::Nats;
 use tertulia_kit::bus::{Bus, Memory};
@@ -37,6 +37,7 @@ use crate::due;
 use crate::harm::Harm;
 use crate::logins;
 use crate::metrics;
+use crate::roles::Role;
 use crate::stores::Stores;
 
 /// The version of the data folder's layout that this binary writes.
@@ -130,9 +131,11 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         clock.clone(),
         config.chats.limits(),
     ));
-    let told = lifecycle.told(Kind::Job);
-    let doing = due::keep_doing(chats.clone(), config.chats.due_interval(), told);
-    lifecycle.spawn(Kind::Job, "due", doing);
+    if config.roles.has(Role::Worker) {
+        let told = lifecycle.told(Kind::Job);
+        let doing = due::keep_doing(chats.clone(), config.chats.due_interval(), told);
+        lifecycle.spawn(Kind::Job, "due", doing);
+    }
     let services = Services {
         identity: identity.clone(),
         users,
@@ -164,6 +167,7 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
             .map(|rate| Budgets::new(rate, CALLERS_WATCHED_MAX, clock.clone())),
         clock: clock.clone(),
         call_timeout: config.http.call_timeout(),
+        elsewhere: elsewhere(&config, clock.clone()).await?,
     };
     let gate = Gate::new(parts, router);
     live.set_gate(gate.clone());
@@ -184,11 +188,17 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         header_timeout: config.http.header_timeout(),
         ..transport::Options::default()
     };
-    let http = tertulia_api::http::router(doors);
+    let http = match config.roles.has(Role::Edge) {
+        true => tertulia_api::http::router(doors),
+        false => tertulia_api::http::probes(health.clone()),
+    };
     let serving = transport::serve(listener, http.clone(), door, lifecycle.clone());
     lifecycle.spawn(Kind::Door, "http", serving);
-    if let Some(options) = config.bus.calls().context("calls of other nodes")? {
-        let (offers, handler) = (nats::offers(), nats::handler(gate.clone()));
+    if let Some(options) = config.bus.calls().context("calls of other nodes")?
+        && config.roles.has(Role::Api)
+    {
+        let here = |service: &str| !config.elsewhere.iter().any(|other| other == service);
+        let (offers, handler) = (nats::offers(here), nats::handler(gate.clone()));
         let answering = calls::serve(options, offers, handler, clock, lifecycle.clone());
         lifecycle.spawn(Kind::Door, "calls", answering);
     }
@@ -243,6 +253,22 @@ fn link(
     let asked = nats.clone();
     health.remark("bus", move || std::future::ready(asked.health()));
     Ok(Some(nats))
+}
+
+/// How calls are handed on to other nodes; nothing when all are done here.
+async fn elsewhere(config: &Config, clock: SharedClock) -> anyhow::Result<Option<Elsewhere>> {
+    if config.elsewhere.is_empty() {
+        return Ok(None);
+    }
+    let options = config.bus.calls().context("calls of other nodes")?;
+    let options = options.context(
+        "calls can be handed on only with bus.url and bus.node_key; set both, or leave elsewhere empty",
+    )?;
+    let remote = calls::Remote::connect(options, clock).await?;
+    Ok(Some(Elsewhere::new(
+        remote,
+        config.elsewhere.iter().cloned(),
+    )))
 }
 
 /// Takes the data folder, fresh or of this version.

@@ -194,6 +194,17 @@ pub fn overloaded(wait: Duration) -> Failure {
     .with_retry_after(wait)
 }
 
+/// What another node should do is not done now.
+pub fn nobody_does_it(cause: impl Into<Cause>) -> Failure {
+    Failure::new(
+        Kind::Unavailable,
+        "OVERLOADED",
+        "no node that does this can be reached now",
+    )
+    .with_retry_after(Duration::from_secs(1))
+    .with_cause(cause)
+}
+
 pub fn draining(wait: Duration) -> Failure {
     Failure::new(Kind::Unavailable, "DRAINING", "the server is stopping").with_retry_after(wait)
 }

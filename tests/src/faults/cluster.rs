@@ -11,13 +11,13 @@ use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use super::scene::{HEAL_MAX, PATIENCE};
 use super::{End, Findings, Run};
 use crate::checker::{Outcome, Send, Violation};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Part};
 use crate::proxy::{Direction, Toxics};
 use crate::town::{Plan, Town, Traffic, password};
 use crate::wire::Person;
 
-/// How many nodes there are.
-const NODES: usize = 2;
+/// The nodes.
+const PARTS: [Part; 3] = [Part::Edge, Part::Edge, Part::Worker];
 /// With fewer acknowledgements a run proves nothing.
 const ACKED_MIN: usize = 20;
 /// As in other scenes: heads come each second, and a stopping node gives its clients a second to go.
@@ -39,12 +39,12 @@ struct Scene {
 impl Scene {
     async fn open(run: Run) -> Result<Scene> {
         let mut random = StdRng::seed_from_u64(run.seed);
-        let cluster = Cluster::start(NODES, &SETTINGS, random.next_u64()).await?;
+        let cluster = Cluster::start(&PARTS, &SETTINGS, random.next_u64()).await?;
         let plan = Plan {
             devices_each: 2,
             ..Plan::default()
         };
-        let mut town = Town::found(&cluster.urls(), None, &plan).await?;
+        let mut town = Town::found(&cluster.urls().join(","), None, &plan).await?;
         town.act(&Traffic::default(), &mut random);
         Ok(Scene {
             random,
@@ -61,7 +61,7 @@ impl Scene {
 
     /// A node that chance chooses.
     fn any(&mut self) -> usize {
-        self.random.random_range(0..NODES)
+        self.random.random_range(0..PARTS.len())
     }
 
     /// Ends all faults of the network, lets everybody come to rest, checks everything, and stops the nodes.
@@ -89,7 +89,7 @@ impl Scene {
         Ok(End::Ran(Findings {
             history,
             violations,
-            note: format!("{NODES} nodes; {note}; healed in {healed:.1} s"),
+            note: format!("{note}; healed in {healed:.1} s"),
         }))
     }
 }
@@ -222,12 +222,7 @@ pub async fn repeated(run: Run) -> Result<End> {
     let mut scene = Scene::open(run).await?;
     let first = &scene.town.devices[0];
     let (account, chat) = (first.account.clone(), first.chats[0]);
-    let urls: Vec<String> = scene
-        .cluster
-        .nodes
-        .iter()
-        .map(|node| node.door.url())
-        .collect();
+    let urls = scene.cluster.urls();
     let device = "device-that-repeats";
     let person = Person::of(&account, &password(&account))
         .sign_in_on(&urls[0], device)
@@ -267,7 +262,7 @@ pub async fn rolling_restart(run: Run) -> Result<End> {
     let mut scene = Scene::open(run).await?;
     let rounds = run.amount(1, 20);
     for _ in 0..rounds {
-        for node in 0..NODES {
+        for node in 0..PARTS.len() {
             scene.acked(30).await?;
             if !scene.cluster.nodes[node].stop().await? {
                 let words = "a node that was asked to stop did not end well";

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::meter::{Bounds, Taken};
-use super::scene::{HEAL_MAX, Scene, Setup};
+use super::scene::{PATIENCE, Scene, Setup};
 use super::{End, Run};
 use crate::checker::Violation;
 use crate::proxy::{Direction, Toxics};
@@ -78,7 +78,11 @@ pub async fn come_and_go(run: Run) -> Result<End> {
 /// back on new connections, and the server lets the old ones go.
 pub async fn half_open(run: Run) -> Result<End> {
     let setup = Setup {
-        settings: vec![("http.header_timeout_ms", "3000".into())],
+        // One of them may vanish between its handshake and its first frame.
+        settings: vec![
+            ("http.header_timeout_ms", "3000".into()),
+            ("live.hello_timeout_ms", "3000".into()),
+        ],
         ..Setup::default()
     };
     let mut scene = Scene::open(run, setup).await?;
@@ -175,12 +179,20 @@ pub async fn slow_reader(run: Run) -> Result<End> {
 }
 
 /// How long a peer may dribble: the timeouts below, and what a busy machine adds.
-const DRIBBLE_MAX: Duration = Duration::from_secs(8);
+const DRIBBLE_MAX: Duration = Duration::from_secs(12);
+/// What peers dribble.
+const DRIBBLES: [&str; 4] = [
+    "the head of a request",
+    "the body of a request",
+    "nothing after a handshake",
+    "the first frame",
+];
 
 /// F21. Peers that say a byte now and then: of the head of a request, of its body, of a first frame, and of a
 /// frame. Each is let go in time, and nobody else is held up.
 pub async fn dribble(run: Run) -> Result<End> {
-    let setup = Setup {
+    let each = run.amount(25, 500);
+    let mut setup = Setup {
         settings: vec![
             ("http.header_timeout_ms", "2000".into()),
             ("http.call_timeout_ms", "2000".into()),
@@ -188,6 +200,7 @@ pub async fn dribble(run: Run) -> Result<End> {
         ],
         ..Setup::default()
     };
+    setup.bounds.files += DRIBBLES.len() as u64 * each;
     let mut scene = Scene::open(run, setup).await?;
     let address = scene.plain.address;
     let host = format!("Host: {address}\r\n");
@@ -201,15 +214,14 @@ pub async fn dribble(run: Run) -> Result<End> {
     );
     // A text frame of 125 bytes of a client, masked by zeroes.
     let frame = [upgrade.as_bytes(), &[0x81, 0xfd, 0, 0, 0, 0]].concat();
-    let kinds: [(&str, &[u8]); 4] = [
-        ("the head of a request", b"GET / HTTP/1.1\r\nX-Slow: "),
-        ("the body of a request", body.as_bytes()),
-        ("nothing after a handshake", upgrade.as_bytes()),
-        ("the first frame", &frame),
+    let begun: [&[u8]; DRIBBLES.len()] = [
+        b"GET / HTTP/1.1\r\nX-Slow: ",
+        body.as_bytes(),
+        upgrade.as_bytes(),
+        &frame,
     ];
-    let each = run.amount(25, 500);
     let mut peers = tokio::task::JoinSet::new();
-    for (what, begin) in kinds {
+    for (what, begin) in DRIBBLES.into_iter().zip(begun) {
         for _ in 0..each {
             let begin = begin.to_vec();
             let silent = what.starts_with("nothing");
@@ -229,7 +241,7 @@ pub async fn dribble(run: Run) -> Result<End> {
     }
     let note = format!(
         "{} peers dribbled, let go within {:.1} s",
-        kinds.len() * each,
+        DRIBBLES.len() as u64 * each,
         slowest.as_secs_f64()
     );
     scene.judge(note).await
@@ -355,10 +367,10 @@ async fn all_online(scene: &Scene) -> Result<()> {
     for device in &scene.town.devices {
         let mut connection = device.client.connection();
         let online = connection.wait_for(|now| matches!(now, Connection::Online));
-        let waited = tokio::time::timeout(HEAL_MAX, online).await;
+        let waited = tokio::time::timeout(PATIENCE, online).await;
         anyhow::ensure!(
             waited.is_ok(),
-            "{} is not back after {HEAL_MAX:?}",
+            "{} is not back after {PATIENCE:?}",
             device.name
         );
     }

@@ -98,6 +98,8 @@ const STOP_MAX: Duration = Duration::from_secs(8);
 pub async fn stopped(run: Run) -> Result<End> {
     let mut setup = Setup::default();
     setup.plan.devices_each = run.amount(2, 20);
+    let of_one = LISTENERS + setup.plan.devices_each;
+    setup.settings = vec![("live.sessions_per_user_max", (2 * of_one).to_string())];
     let mut scene = Scene::open(run, setup).await?;
     let times = run.amount(2, 50);
     let mut slowest = Duration::ZERO;

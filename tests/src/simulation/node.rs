@@ -111,6 +111,7 @@ impl Node {
             address_budget: None,
             clock,
             call_timeout: CALL_TIMEOUT,
+            elsewhere: None,
         };
         let gate = Gate::new(parts, router(&services));
         live.set_gate(gate.clone());

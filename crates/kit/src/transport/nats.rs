@@ -59,6 +59,8 @@ pub struct Call {
     pub path: String,
     /// The request.
     pub body: Bytes,
+    /// In which form the request is and the answer shall be, such as `application/proto`.
+    pub content_type: String,
     /// On whose behalf, in words of the services. Empty: on nobody's.
     pub identity: String,
     /// The name of the request.
@@ -83,6 +85,7 @@ pub type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Bytes, Refusal>
 
 /// What a call says in headers.
 mod header {
+    pub const CONTENT_TYPE: &str = "Content-Type";
     pub const IDENTITY: &str = "Identity";
     pub const REQUEST_ID: &str = "X-Request-Id";
     pub const TRACEPARENT: &str = "Traceparent";
@@ -221,6 +224,7 @@ impl Door {
         let call = Call {
             path: path.ok_or_else(strange)?,
             body: message.payload.clone(),
+            content_type: text(header::CONTENT_TYPE),
             identity: text(header::IDENTITY),
             request_id: text(header::REQUEST_ID),
             traceparent: text(header::TRACEPARENT),
@@ -328,6 +332,7 @@ impl Remote {
         let mut headers = HeaderMap::new();
         let timeout_ms = call.timeout.as_millis().to_string();
         for (name, value) in [
+            (header::CONTENT_TYPE, &call.content_type),
             (header::IDENTITY, &call.identity),
             (header::REQUEST_ID, &call.request_id),
             (header::TRACEPARENT, &call.traceparent),

@@ -12,8 +12,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// How often the two tables below are tried to be made while others do the same.
 const TRIES_MAX: usize = 10;
-/// The engine's codes for what two makers of one table tell each other: it is there, or its row in a catalogue.
-const MADE_BY_ANOTHER: [&str; 4] = ["42P07", "23505", "40001", "40P01"];
+/// The engine's codes for what two makers of one table tell each other: it, its type or its row in
+/// a catalogue is there.
+const MADE_BY_ANOTHER: [&str; 5] = ["42P07", "42710", "23505", "40001", "40P01"];
 
 /// Why the tables can not be brought up to date.
 #[derive(Debug, Error)]

@@ -129,6 +129,7 @@ fn node(
         address_budget: None,
         clock,
         call_timeout: PATIENCE,
+        elsewhere: None,
     };
     live.set_gate(Gate::new(parts, router(services)));
     live

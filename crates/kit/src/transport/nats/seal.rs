@@ -78,6 +78,7 @@ impl NodeKey {
         let timeout_ms = call.timeout.as_millis().to_be_bytes();
         for part in [
             call.path.as_bytes(),
+            call.content_type.as_bytes(),
             call.identity.as_bytes(),
             call.request_id.as_bytes(),
             call.traceparent.as_bytes(),
@@ -161,6 +162,7 @@ mod tests {
         Call {
             path: "shop.v1.Till/Sell".into(),
             body: Bytes::from_static(b"a loaf"),
+            content_type: "text/plain".into(),
             identity: "7".into(),
             request_id: "r".into(),
             traceparent: String::new(),

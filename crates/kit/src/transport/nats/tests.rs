@@ -38,6 +38,7 @@ fn call(method: &str) -> Call {
     Call {
         path: format!("{SERVICE}/{method}"),
         body: Bytes::from_static(b"a loaf"),
+        content_type: "text/plain".into(),
         identity: "7".into(),
         request_id: "r-1".into(),
         traceparent: String::new(),

@@ -1,0 +1,162 @@
+//! Services that other nodes do for this one. A call to one of them passes this gate and goes on as it came: nothing
+//! here knows what is in it.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use connectrpc::codec::CodecFormat;
+use connectrpc::{ConnectError, ErrorCode, ErrorDetail};
+use tertulia_kit::transport::nats::{Call, Refusal, Remote, Unanswered};
+use tertulia_proto::METHODS;
+use tertulia_proto::live::CallError;
+use tertulia_services::access::Caller;
+use tertulia_services::errors;
+
+use super::{JSON, PROTO, identity};
+use crate::error::{DETAIL, Sent, raise};
+use crate::gate::LocalCall;
+
+/// Services that are done where the sessions are: a live connection is one, and what a session sends keeps its order
+/// only if nothing between can overtake.
+pub const HERE_ONLY: [&str; 2] = [
+    "tertulia.chats.v1.MessagesService",
+    "tertulia.live.v1.LiveService",
+];
+
+/// How long is waited before a node is looked for again that does a service, and how often.
+const NOBODY_WAIT: Duration = Duration::from_millis(100);
+const TRIES_MAX: usize = 10;
+
+/// The services, and how they are reached.
+pub struct Elsewhere {
+    remote: Remote,
+    services: HashSet<String>,
+}
+
+/// Why a service can not be done elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotElsewhere {
+    /// There is none of this name.
+    #[error("there is no service {0:?}; write it like tertulia.users.v1.UsersService")]
+    Unknown(String),
+    /// It belongs to the sessions.
+    #[error("{0} is done where sessions are, so that what a device sends keeps its order")]
+    HereOnly(String),
+}
+
+/// Whether a service may be done by other nodes.
+///
+/// # Errors
+/// When not, and why.
+pub fn may_be_elsewhere(service: &str) -> Result<(), NotElsewhere> {
+    let mut all = METHODS.iter().filter_map(|m| m.path.split_once('/'));
+    if !all.any(|(known, _)| known == service) {
+        return Err(NotElsewhere::Unknown(service.into()));
+    }
+    match HERE_ONLY.contains(&service) {
+        true => Err(NotElsewhere::HereOnly(service.into())),
+        false => Ok(()),
+    }
+}
+
+impl Elsewhere {
+    /// These services are done by other nodes.
+    pub fn new(remote: Remote, services: impl IntoIterator<Item = String>) -> Elsewhere {
+        Elsewhere {
+            remote,
+            services: services.into_iter().collect(),
+        }
+    }
+
+    /// Whether a method, `package.Service/Method`, is of them.
+    pub fn does(&self, path: &str) -> bool {
+        let service = path.split_once('/').map(|(service, _)| service);
+        service.is_some_and(|service| self.services.contains(service))
+    }
+
+    /// Has a node do it, for a caller that the gate has let in. `call.timeout` is not zero.
+    ///
+    /// # Errors
+    /// The other node's error as it was; `OVERLOADED` when no node does the service now, `DEADLINE` when none
+    /// answers in time.
+    pub async fn call(
+        &self,
+        call: LocalCall,
+        caller: Option<&Caller>,
+    ) -> Result<Bytes, ConnectError> {
+        let LocalCall {
+            path,
+            body,
+            format,
+            context,
+            timeout,
+        } = call;
+        let content_type = match format {
+            CodecFormat::Json => JSON,
+            _ => PROTO,
+        };
+        let call = Call {
+            path,
+            body,
+            content_type: content_type.into(),
+            identity: caller.map(identity).unwrap_or_default(),
+            request_id: context.request_id.as_str().into(),
+            traceparent: context.trace.to_string(),
+            timeout,
+        };
+        let mut tries = 1;
+        loop {
+            // What nobody took was not done, and may be asked of the next one.
+            match self.remote.call(call.clone()).await {
+                Err(Unanswered::NobodyThere) if tries < TRIES_MAX => {
+                    tries += 1;
+                    tokio::time::sleep(NOBODY_WAIT).await;
+                }
+                answer => return answer.map_err(failed),
+            }
+        }
+    }
+}
+
+fn failed(why: Unanswered) -> ConnectError {
+    match why {
+        Unanswered::Refused(refusal) => refused(refusal),
+        Unanswered::Late => raise(errors::deadline()),
+        why @ (Unanswered::NobodyThere | Unanswered::Unsent(_)) => {
+            raise(errors::nobody_does_it(why))
+        }
+    }
+}
+
+/// The error that the other node has made and logged.
+fn refused(refusal: Refusal) -> ConnectError {
+    let error = serde_json::from_str::<CallError>(&refusal.detail);
+    let error = error.ok().and_then(|error| {
+        let code = error.code.parse::<ErrorCode>().ok()?;
+        Some((code, error.message, error.failure.into_option()?))
+    });
+    match error {
+        Some((code, message, failure)) => ConnectError::new(code, message)
+            .with_detail(ErrorDetail::from_message(DETAIL, &failure))
+            .with_source(Sent(failure)),
+        // It did not get as far as the handlers.
+        None => raise(errors::nobody_does_it(Unanswered::Refused(refusal))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_sessions_stays_with_them() {
+        assert_eq!(may_be_elsewhere("tertulia.users.v1.UsersService"), Ok(()));
+        for service in HERE_ONLY {
+            let refused = may_be_elsewhere(service);
+            assert_eq!(refused, Err(NotElsewhere::HereOnly(service.into())));
+        }
+        let unknown = may_be_elsewhere("users");
+        assert_eq!(unknown, Err(NotElsewhere::Unknown("users".into())));
+    }
+}
