@@ -50,6 +50,10 @@ help: ## Lists the verbs
 run: build ## Starts a server with everything in it, and prints its address
 	@exec "$(TERTULIA)" serve $(if $(DATA),--data "$(DATA)") $(if $(LISTEN),--listen "$(LISTEN)") $(ARGS)
 
+cluster: web ## Starts three nodes with a PostgreSQL and a NATS of their own, and prints the addresses
+	@cargo build --quiet -p tertulia-server --bin tertulia
+	@cargo run --quiet -p tertulia-tests --bin cluster -- $(ARGS)
+
 test: test-rust test-web test-e2e ## Runs all tests: Rust, web client, two browsers
 
 check: fmt-check lint contract docs-check web-check deny ## Everything a change must pass besides the tests
@@ -128,6 +132,6 @@ web/dist/index.html: $(WEB_SOURCES) web/node_modules/.package-lock.json
 	npm --prefix web run build
 	@touch $@
 
-.PHONY: help run test check fmt docs bench bench-peers faults fuzz simulate clean build web test-rust test-web test-e2e fmt-check \
+.PHONY: help run cluster test check fmt docs bench bench-peers faults fuzz simulate clean build web test-rust test-web test-e2e fmt-check \
         lint \
         contract docs-check web-check deny

@@ -6,7 +6,8 @@
 //! clients ──► door ──► edge ──► proxy ──► PostgreSQL ◄── proxy ◄── worker
 //!                       └─────► proxy ──► NATS ◄──────── proxy ◄─────┘
 //! ```
-//! Edges serve clients and hand the calls of some services on; the worker does those, and what comes due.
+//! Edges serve clients, and those that are gateways hand the calls of some services on; the worker does those, and
+//! what comes due.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ use crate::proxy::Proxy;
 const PEPPER: &str = "the pepper of all nodes of a test";
 const NODE_KEY: &str = "the key by which nodes of a test know each other";
 
-/// What edges hand on to the worker.
+/// What gateways hand on to the worker.
 const ELSEWHERE: &str = "tertulia.users.v1.UsersService,tertulia.chats.v1.MembersService";
 
 /// What a node is there for.
@@ -32,6 +33,8 @@ const ELSEWHERE: &str = "tertulia.users.v1.UsersService,tertulia.chats.v1.Member
 pub enum Part {
     /// It serves clients.
     Edge,
+    /// It serves clients and hands the calls of some services on.
+    Gateway,
     /// It does what others hand on, and what comes due.
     Worker,
 }
@@ -93,7 +96,8 @@ impl Cluster {
                 ("TERTULIA_IDENTITY__PEPPER", PEPPER.into()),
             ];
             let of_part: &[(&str, &str)] = match part {
-                Part::Edge => &[("roles", "edge"), ("elsewhere", ELSEWHERE)],
+                Part::Edge => &[("roles", "edge")],
+                Part::Gateway => &[("roles", "edge"), ("elsewhere", ELSEWHERE)],
                 Part::Worker => &[("roles", "api,worker")],
             };
             let own = settings.iter().chain(of_part);
@@ -120,10 +124,10 @@ impl Cluster {
         })
     }
 
-    /// Where clients reach the edges.
+    /// Where clients reach the nodes that serve them.
     pub fn urls(&self) -> Vec<String> {
-        let edges = self.nodes.iter().filter(|node| node.part == Part::Edge);
-        edges.map(|node| node.door.url()).collect()
+        let serving = self.nodes.iter().filter(|node| node.part != Part::Worker);
+        serving.map(|node| node.door.url()).collect()
     }
 
     /// Ends the database as a crash does and starts it again.

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tertulia_kit::config::{self, Sources};
+use tertulia_kit::instances::postgres::Instance;
 use tertulia_server::config::SCHEMA;
 use tertulia_server::harm::Harm;
 use tertulia_server::wiring::{self, Node};
@@ -41,7 +42,13 @@ pub struct Local {
     /// Where it is reached.
     pub url: String,
     folder: TempDir,
+    /// What keeps everything, when that is not the folder.
+    _database: Option<Instance>,
 }
+
+/// Set to `postgres`, nodes in this process keep everything in a database of their own instead of their folder, so
+/// that the same tests say that both do the same.
+const STORE: &str = "TEST_STORE";
 
 impl Local {
     /// Starts one.
@@ -57,6 +64,10 @@ impl Local {
     /// Starts one with other settings and with secrets, which are no flags.
     pub async fn with_secrets(settings: &[(&str, &str)], secrets: &[(&str, &str)]) -> Local {
         let folder = tempfile::tempdir().unwrap();
+        let on_postgres = std::env::var(STORE).is_ok_and(|store| store == "postgres");
+        let database = on_postgres.then(Instance::start);
+        let address = database.as_ref().map(Instance::url);
+        let kept = address.as_deref().map(|url| ("store.url", url));
         let data = folder.path().join("data").display().to_string();
         let own = [("data", data.as_str()), ("listen", "127.0.0.1:0")];
         let flags = own.iter().chain(&QUICK).chain(settings);
@@ -64,14 +75,21 @@ impl Local {
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
         let mut sources = Sources::of_process(None, flags);
-        sources.env.extend(secrets.iter().map(|(key, value)| {
-            let name = SCHEMA.env_name(SCHEMA.field(key).unwrap());
-            (name.into(), (*value).into())
-        }));
+        sources
+            .env
+            .extend(secrets.iter().chain(&kept).map(|(key, value)| {
+                let name = SCHEMA.env_name(SCHEMA.field(key).unwrap());
+                (name.into(), (*value).into())
+            }));
         let config = config::load(&SCHEMA, sources).unwrap_or_else(|e| panic!("{e}"));
         let node = wiring::start(config.value, Harm::default()).await.unwrap();
         let url = format!("http://{}", node.address);
-        Local { node, url, folder }
+        Local {
+            node,
+            url,
+            folder,
+            _database: database,
+        }
     }
 
     /// A token of a person that this node made an hour ago, signed with its own key.

@@ -131,7 +131,8 @@ impl Users {
         }
         let limit = limit.clamp(1, FOUND_MAX);
         let prefix = rules::folded(query.trim_start().trim_start_matches('@'));
-        if prefix.is_empty() {
+        // No name has a control character, and not every engine takes each of them.
+        if prefix.is_empty() || prefix.contains(char::is_control) {
             return Ok(Found::default());
         }
         // One more than asked for tells whether there are more.

@@ -17,7 +17,7 @@ use crate::town::{Plan, Town, Traffic, password};
 use crate::wire::Person;
 
 /// The nodes.
-const PARTS: [Part; 3] = [Part::Edge, Part::Edge, Part::Worker];
+const PARTS: [Part; 3] = [Part::Edge, Part::Gateway, Part::Worker];
 /// With fewer acknowledgements a run proves nothing.
 const ACKED_MIN: usize = 20;
 /// As in other scenes: heads come each second, and a stopping node gives its clients a second to go.

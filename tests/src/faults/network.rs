@@ -92,7 +92,11 @@ pub async fn half_open(run: Run) -> Result<End> {
         scene.acked(30).await?;
         let peers = scene.proxy.open() as u64;
         let pid = scene.server()?.pid();
-        let sockets = || Taken::now(pid).map_or(0, |taken| taken.sockets);
+        // Without those of who asks, which come and go by another way.
+        let sockets = || {
+            let all = Taken::now(pid).map_or(0, |taken| taken.sockets);
+            all.saturating_sub(scene.plain.open() as u64)
+        };
         // New connections would take the places of those that are let go.
         scene.proxy.refuse(true);
         scene.proxy.set_both(Toxics::silent());
@@ -289,6 +293,8 @@ pub async fn hot_chat(run: Run) -> Result<End> {
         },
         ..Setup::default()
     };
+    // Each may come back before its old session is let go.
+    setup.settings = vec![("live.sessions_per_user_max", (3 * devices_each).to_string())];
     setup.bounds.memory_mib = 600;
     setup.bounds.files = 600;
     setup.traffic.waiting_max = 4;

@@ -1,0 +1,64 @@
+//! `make cluster`: a deployment of three nodes with a PostgreSQL and a NATS of its own, on this machine, to be tried
+//! and looked at. It lasts until Ctrl+C, and nothing of it stays.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program for tests, without the kit"
+)]
+
+use anyhow::Result;
+use clap::Parser;
+use tertulia_tests::cluster::{Cluster, Part};
+use tertulia_tests::node;
+
+#[derive(Parser)]
+#[command(
+    about = "Starts two edges and a worker on one PostgreSQL and one NATS, until Ctrl+C. Passwords are hashed with \
+             less work than in earnest, and nothing is kept."
+)]
+struct Options {
+    /// How many nodes serve clients.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    edges: u8,
+    /// The edges hand the calls about users and members on to the worker.
+    #[arg(long)]
+    split: bool,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let options = Options::parse();
+    node::binary();
+    let edge = match options.split {
+        true => Part::Gateway,
+        false => Part::Edge,
+    };
+    let mut parts = vec![edge; options.edges.into()];
+    parts.push(Part::Worker);
+    println!("starting PostgreSQL, NATS and {} nodes …", parts.len());
+    let cluster = Cluster::start(&parts, &[], rand::random()).await?;
+    let urls = cluster.urls();
+    for (nth, url) in urls.iter().enumerate() {
+        println!("edge {} is at {url}", nth + 1);
+    }
+    println!(
+        "open them in two browsers, or: tertulia chat --url {}",
+        urls.join(",")
+    );
+    for node in &cluster.nodes {
+        let server = node.server()?;
+        println!(
+            "{:?}: process {}, metrics at {}",
+            node.part,
+            server.pid(),
+            server.metrics
+        );
+    }
+    println!("Ctrl+C stops everything");
+    tokio::signal::ctrl_c().await?;
+    println!("stopping");
+    for mut node in cluster.nodes {
+        node.stop().await?;
+    }
+    Ok(())
+}
