@@ -64,8 +64,9 @@ impl Local {
     /// Starts one with other settings and with secrets, which are no flags.
     pub async fn with_secrets(settings: &[(&str, &str)], secrets: &[(&str, &str)]) -> Local {
         let folder = tempfile::tempdir().unwrap();
+        let has_own = secrets.iter().any(|(key, _)| *key == "store.url");
         let on_postgres = std::env::var(STORE).is_ok_and(|store| store == "postgres");
-        let database = on_postgres.then(Instance::start);
+        let database = (on_postgres && !has_own).then(Instance::start);
         let address = database.as_ref().map(Instance::url);
         let kept = address.as_deref().map(|url| ("store.url", url));
         let data = folder.path().join("data").display().to_string();

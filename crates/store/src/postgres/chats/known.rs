@@ -156,6 +156,9 @@ fn key_of(act: &Act) -> Option<&SendKey> {
     }
 }
 
+/// An event and the commit that brought it; none when there is none.
+type Placed = Option<(u64, Arc<Event>)>;
+
 /// What was read. Nothing that is not here was looked for.
 #[derive(Default)]
 pub struct Known {
@@ -163,7 +166,7 @@ pub struct Known {
     pub own_heads: FxHashMap<UserId, Seq>,
     pub memberships: FxHashMap<(ChatId, UserId), Option<Membership>>,
     /// With the positions of their commits.
-    pub events: FxHashMap<(ChatId, Seq), Option<(u64, Arc<Event>)>>,
+    pub events: FxHashMap<(ChatId, Seq), Placed>,
     pub used: FxHashMap<SendHash, Option<Used>>,
     pub members: FxHashMap<ChatId, Arc<[UserId]>>,
     /// Rows of the small tables; none where there is none.
