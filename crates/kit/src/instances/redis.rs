@@ -11,10 +11,12 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
+
+use super::certificate;
 
 /// How long a start may take.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -52,6 +54,8 @@ pub struct Instance {
     arguments: Vec<String>,
     /// What a sentinel begins with. It keeps what it learns in a file.
     watches: Option<String>,
+    /// Where one with TLS is reached, and its certificate.
+    tls: Option<(u16, PathBuf)>,
     port: u16,
     running: Option<Running>,
 }
@@ -80,6 +84,38 @@ impl Instance {
         Instance::begin(arguments, None)
     }
 
+    /// Starts one that is reached encrypted as well, by the name `localhost`.
+    pub fn with_tls() -> Instance {
+        let mut instance = Instance::start();
+        instance.kill();
+        let made = certificate::make(Command::new("openssl"), &instance.folder);
+        let port = free_port();
+        let path = |path: &Path| path.display().to_string();
+        let arguments = [
+            ("--tls-port", port.to_string()),
+            ("--tls-cert-file", path(&made.certificate)),
+            ("--tls-key-file", path(&made.key)),
+            ("--tls-auth-clients", "no".to_owned()),
+        ];
+        for (name, value) in arguments {
+            instance.arguments.extend([name.to_owned(), value]);
+        }
+        instance.tls = Some((port, made.certificate));
+        instance.restart();
+        instance
+    }
+
+    /// Where one with TLS is reached by a host.
+    pub fn tls_url(&self, host: &str) -> String {
+        let (port, _) = self.tls.as_ref().unwrap();
+        format!("rediss://{host}:{port}")
+    }
+
+    /// The certificate of one with TLS, and its own authority.
+    pub fn certificate(&self) -> &Path {
+        &self.tls.as_ref().unwrap().1
+    }
+
     /// Starts a sentinel that watches `master` under the name `main` and alone decides that it is gone, which it
     /// does after a second without an answer.
     pub fn sentinel(master: &Instance) -> Instance {
@@ -101,6 +137,7 @@ impl Instance {
             folder,
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
             watches,
+            tls: None,
             port: 0,
             running: None,
         };
@@ -299,10 +336,16 @@ impl Cluster {
             let (port, bus_port) = (node.port, node.bus_port());
             nodes[0].ask(&format!("CLUSTER MEET 127.0.0.1 {port} {bus_port}"));
         }
-        for node in &nodes {
+        let cluster = Cluster { nodes };
+        cluster.settle();
+        cluster
+    }
+
+    /// Waits until every node takes commands, as each sees it.
+    pub fn settle(&self) {
+        for node in &self.nodes {
             node.ask_until("CLUSTER INFO", |info| info.contains("cluster_state:ok"));
         }
-        Cluster { nodes }
     }
 
     /// All nodes, for a client that is to find the right one for each key.
@@ -316,7 +359,14 @@ impl Instance {
     /// A node of a cluster that does not know the others yet.
     fn of_cluster() -> Instance {
         let bus_port = free_port().to_string();
-        Instance::with(&["--cluster-enabled", "yes", "--cluster-port", &bus_port])
+        Instance::with(&[
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "5000",
+            "--cluster-port",
+            &bus_port,
+        ])
     }
 
     /// Where a node of a cluster talks with the others.
