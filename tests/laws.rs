@@ -52,6 +52,11 @@ const PORTS_OF_THE_KIT: &[(&str, &str, &str)] = &[
         "crates/kit/src/bus/suite.rs",
     ),
     (
+        "Leases",
+        "crates/kit/src/lease/memory.rs",
+        "crates/kit/src/lease/suite.rs",
+    ),
+    (
         "Ledger",
         "crates/kit/src/limit/ledger.rs",
         "crates/kit/src/limit/suite.rs",

@@ -13,6 +13,7 @@ use tertulia_api::live::told::Told;
 use tertulia_kit::bus::Bus as _;
 use tertulia_kit::bus::nats::Nats;
 use tertulia_kit::health::Health;
+use tertulia_kit::lease::Leader;
 use tertulia_kit::lifecycle::{Kind, Lifecycle};
 use tertulia_kit::metrics::{self, Metrics};
 use tertulia_kit::transport;
@@ -79,6 +80,15 @@ pub fn of_redis(metrics: &Metrics, redis: &Redis) {
         "tertulia_redis_unanswered_total",
         "Questions to Redis that had no answer in time, or none that could be used.",
         move || asked.unanswered(),
+    );
+}
+
+/// Whether this node does what one of the nodes does.
+pub fn of_leader(metrics: &Metrics, leader: Arc<Leader>) {
+    metrics.gauge(
+        "tertulia_leads_due",
+        "Whether this node does what is due, of those that share a database.",
+        move || u64::from(leader.leads()),
     );
 }
 

@@ -8,6 +8,7 @@ use tertulia_api::live::feed::Feed;
 use tertulia_kit::clock::SharedClock;
 use tertulia_kit::error::Failure;
 use tertulia_kit::health::Health;
+use tertulia_kit::lease::Leases;
 use tertulia_kit::lifecycle::{Kind, Lifecycle};
 use tertulia_kit::lock::DataFolder;
 use tertulia_kit::metrics::Metrics;
@@ -39,6 +40,7 @@ enum Engine {
     Postgres {
         people: Postgres,
         chats: Arc<postgres::ChatLog>,
+        leases: postgres::Leases,
     },
 }
 
@@ -116,22 +118,37 @@ impl Stores {
         postgres::prepare(target).await?;
         let people = Postgres::of(target);
         let chats = postgres::ChatLog::open(target, config.store.postgres(), feed, clock).await?;
+        let leases = postgres::Leases::of(target);
 
         let closing = people.clone();
         lifecycle.close_at_end("people", || async move { closing.close().await });
         let closing = Arc::clone(&chats);
         lifecycle.close_at_end("chats", || async move { closing.close().await });
+        let closing = leases.clone();
+        lifecycle.close_at_end("leases", || async move { closing.close().await });
         Ok(Stores {
             accounts: Arc::new(people.clone()),
             profiles: Arc::new(people.clone()),
             chats: chats.clone(),
-            engine: Engine::Postgres { people, chats },
+            engine: Engine::Postgres {
+                people,
+                chats,
+                leases,
+            },
         })
     }
 
     /// Whether other nodes may have the same.
     pub fn are_shared(&self) -> bool {
-        matches!(self.engine, Engine::Postgres { .. })
+        self.leases().is_some()
+    }
+
+    /// What says which of the nodes that have the same does what is to be done once; nothing when there is one.
+    pub fn leases(&self) -> Option<Arc<dyn Leases>> {
+        match &self.engine {
+            Engine::Embedded { .. } => None,
+            Engine::Postgres { leases, .. } => Some(Arc::new(leases.clone())),
+        }
     }
 
     /// Has readiness ask them.
@@ -149,7 +166,7 @@ impl Stores {
                     async move { people.check().await }
                 });
             }
-            Engine::Postgres { people, chats } => {
+            Engine::Postgres { people, chats, .. } => {
                 let chats = Arc::clone(chats);
                 health.check("chats", move || {
                     let chats = Arc::clone(&chats);

@@ -22,6 +22,7 @@ use tertulia_kit::bus::{Bus, Memory};
 use tertulia_kit::clock::{HighWater, SharedClock};
 use tertulia_kit::health::Health;
 use tertulia_kit::id::{Ids, NodeIds as _};
+use tertulia_kit::lease::Leader;
 use tertulia_kit::lifecycle::{Grace, Kind, Lifecycle, Stopped};
 use tertulia_kit::limit::{self, Budgets, Rate};
 use tertulia_kit::lock::{DataFolder, Format};
@@ -130,8 +131,16 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         clock.clone(),
         config.chats.limits(),
     ));
+    let leader = stores
+        .leases()
+        .map(|leases| Leader::new(leases, "due", due::LEASE_LASTS));
     let told = lifecycle.told(Kind::Job);
-    let doing = due::keep_doing(chats.clone(), config.chats.due_interval(), told);
+    let doing = due::keep_doing(
+        chats.clone(),
+        config.chats.due_interval(),
+        leader.clone(),
+        told,
+    );
     lifecycle.spawn(Kind::Job, "due", doing);
     let services = Services {
         identity: identity.clone(),
@@ -203,6 +212,9 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     }
     if let Some(redis) = &redis {
         metrics::of_redis(&numbers, redis);
+    }
+    if let Some(leader) = leader {
+        metrics::of_leader(&numbers, leader);
     }
     let metrics = metrics::serve(&numbers, &health, &config.metrics.listen, &lifecycle).await?;
     health.ready();
