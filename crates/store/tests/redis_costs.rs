@@ -97,7 +97,23 @@ async fn costs() {
     let a_second = PORTIONS as f64 / began.elapsed().as_secs_f64();
     println!("portions told: {a_second:.0} a second");
 
-    let used = server.ask("INFO memory");
-    let used = used.lines().find(|l| l.starts_with("used_memory_dataset:"));
-    println!("{CALLERS} callers in Redis: {} bytes", used.unwrap());
+    let before = used_bytes(&server);
+    for n in 0..CALLERS {
+        let key = n.to_string();
+        let stays = Charge {
+            budget: "stays",
+            rate: Rate::over(Duration::from_secs(3_600), 10, 10),
+            ..charge(&key, false)
+        };
+        ledger.charge(stays).await.unwrap();
+    }
+    let each = (used_bytes(&server) - before) / CALLERS;
+    println!("a caller whose budget is not full: {each} bytes in Redis");
+}
+
+fn used_bytes(server: &Instance) -> u64 {
+    let memory = server.ask("INFO memory");
+    let mut lines = memory.lines();
+    let used = lines.find_map(|line| line.strip_prefix("used_memory_dataset:"));
+    used.unwrap().trim().parse().unwrap()
 }
