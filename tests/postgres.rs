@@ -112,7 +112,7 @@ async fn what_was_scheduled_is_sent_when_the_server_was_killed_that_led() {
     let env = kept_in(&database);
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let mut server = start(&data, None, &env).await;
+    let server = start(&data, None, &env).await;
     let ana = Person::sign_up(&server.url, "ana").await;
     let ben = Person::sign_up(&server.url, "ben").await;
     let chat = ana.chat_with(&server.url, &ben).await;
