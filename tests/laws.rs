@@ -44,6 +44,25 @@ const NOT_STORES: &[(&str, &str)] = &[
     ("Signals", "crates/api/src/live/feed.rs"),
 ];
 
+/// Ports of the kit, with the files of their memory adapters and suites.
+const PORTS_OF_THE_KIT: &[(&str, &str, &str)] = &[
+    (
+        "Bus",
+        "crates/kit/src/bus/memory.rs",
+        "crates/kit/src/bus/suite.rs",
+    ),
+    (
+        "Leases",
+        "crates/kit/src/lease/memory.rs",
+        "crates/kit/src/lease/suite.rs",
+    ),
+    (
+        "Ledger",
+        "crates/kit/src/limit/ledger.rs",
+        "crates/kit/src/limit/suite.rs",
+    ),
+];
+
 /// Dependencies whose version does not stand in the workspace: (crate, dependency).
 const OWN_VERSIONS: &[(&str, &str)] = &[("proto", "http-body")];
 
@@ -221,12 +240,13 @@ fn every_port_has_a_memory_adapter_and_a_suite() {
             }
         }
     }
-    let bus = (
-        read("crates/kit/src/bus/memory.rs"),
-        read("crates/kit/src/bus/suite.rs"),
-    );
-    if !implements(&bus.0, "Bus") || !bus.1.contains("Bus") {
-        sins.push("the bus has no memory adapter or no suite".into());
+    for (port, memory, suite) in PORTS_OF_THE_KIT {
+        let (memory, suite) = (read(memory), read(suite));
+        if !implements(&memory, port) || !suite.contains(port) {
+            sins.push(format!(
+                "{port} of the kit has no memory adapter or no suite"
+            ));
+        }
     }
     sins.extend(
         listed

@@ -107,6 +107,43 @@ async fn a_database_that_is_away_shows_in_readiness_until_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_scheduled_is_sent_when_the_server_was_killed_that_led() {
+    let database = Instance::start();
+    let env = kept_in(&database);
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let server = start(&data, None, &env).await;
+    let ana = Person::sign_up(&server.url, "ana").await;
+    let ben = Person::sign_up(&server.url, "ben").await;
+    let chat = ana.chat_with(&server.url, &ben).await;
+    let said = ana.say(&server.url, &chat, "message-1", "now").await;
+    let said_ms: i64 = said.json()["atMs"].as_str().unwrap().parse().unwrap();
+    let later = json!({
+        "chatId": chat,
+        "clientMessageId": "message-2",
+        "text": "later",
+        "sendAtMs": (said_ms + 3_000).to_string(),
+    });
+    ana.ok(&server.url, "ScheduleMessage", later).await;
+    // It has the lease still when it is gone.
+    server.kill().await;
+    let server = start(&data, None, &env).await;
+    let sent = async {
+        let asked = json!({ "chatId": chat, "limit": 10 });
+        loop {
+            let events = ben.ok(&server.url, "ListEvents", asked.clone()).await;
+            if events.to_string().contains("later") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, sent)
+        .await
+        .expect("nobody does what is due");
+    assert!(server.terminate().await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killing_the_database_and_the_server_loses_nothing_that_was_acknowledged() {
     let seed = std::env::var("SEED").ok().and_then(|s| s.parse().ok());
     let seed = seed.unwrap_or_else(|| rand::rng().next_u64());

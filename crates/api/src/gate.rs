@@ -41,9 +41,9 @@ pub struct Parts {
     /// Decides.
     pub authorizer: Authorizer,
     /// How much a login may do; none: as much as it likes.
-    pub login_budget: Option<Budgets<LoginId>>,
+    pub login_budget: Option<Arc<Budgets<LoginId>>>,
     /// How much an address may do without being signed in; none: as much as it likes.
-    pub address_budget: Option<Budgets<IpAddr>>,
+    pub address_budget: Option<Arc<Budgets<IpAddr>>>,
     /// For the expiry of live callers.
     pub clock: SharedClock,
     /// The longest that a call may take.

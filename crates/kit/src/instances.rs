@@ -1,4 +1,6 @@
 //! Real servers for tests: private ones, started for a test and gone with it.
 
+mod certificate;
 pub mod nats;
 pub mod postgres;
+pub mod redis;

@@ -1,4 +1,4 @@
-//! Ranges of addresses, such as `10.0.0.0/8`: whom to believe about the address of a caller.
+//! Ranges of addresses, such as `10.0.0.0/8`: whom to believe about the address of a caller. And parts of URLs.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -70,6 +70,18 @@ impl fmt::Display for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.bits)
     }
+}
+
+/// A part of a URL as it was before it was written into it: `%40` is an `@`. Nothing when that is no text.
+pub fn unescaped(part: &str) -> Option<String> {
+    let mut parts = part.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(code, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use tertulia_kit::secret::Secret;
 use tertulia_kit::telemetry;
 use tertulia_kit::transport::nats::{self as calls, NodeKey};
 use tertulia_services::chats;
-use tertulia_store::{fjall, postgres};
+use tertulia_store::{fjall, postgres, redis};
 
 use crate::roles::{Role, Roles};
 
@@ -36,6 +36,7 @@ pub static SCHEMA: Schema = Schema {
         ("chats", "How large chats may be."),
         ("store", "Where everything is kept, and how."),
         ("bus", "How nodes hear of each other what happens."),
+        ("redis", "What nodes share for a short while."),
         ("drain", "How the server stops."),
         ("metrics", "What the server counts."),
     ],
@@ -60,7 +61,7 @@ const FIELDS: &[Field] = &[
         do them, such as tertulia.users.v1.UsersService. Those of messages and of live connections stay here.")
         .checked(service),
     Field::choice("log.format", &["pretty", "json"], "How a line looks: for people, or one JSON object."),
-    Field::text("log.levels", "info,async_nats=warn,fjall=warn,lsm_tree=warn", "What to log, such as info or info,tertulia_store=debug.")
+    Field::text("log.levels", "info,async_nats=warn,fjall=warn,lsm_tree=warn,redis=error", "What to log, such as info or info,tertulia_store=debug.")
         .checked(telemetry::check_levels),
     Field::number("live.heartbeat_ms", 25_000, 1_000..=300_000, "How often a session hears where its chats \
         end. A lost message shows after this time at the latest."),
@@ -145,6 +146,16 @@ const FIELDS: &[Field] = &[
         .checked(node_key),
     Field::number("bus.calls_max", 256, 1..=65_536, "How many calls of other nodes are under way at once; more are \
         refused."),
+    Field::secret("redis.url", "The Redis in which nodes share what callers have spent of their budgets, such as \
+        redis://user:password@cache.example.org:6379/0, redis+cluster://a.example.org,b.example.org or \
+        redis+sentinel://a.example.org,b.example.org/main; rediss in place of redis for TLS. Unset, or when it is \
+        away, each node counts alone.")
+        .checked(redis_url),
+    Field::text("redis.prefix", "tertulia", "What the keys in Redis begin with. All nodes of a deployment have the \
+        same, and each deployment on a Redis another.")
+        .checked(redis_prefix),
+    Field::number("redis.answer_timeout_ms", 100, 1..=10_000, "How long Redis may take to answer. Who signs in may \
+        wait for it; then the node decides alone."),
     Field::number("drain.grace_ms", 10_000, 0..=600_000, "How long open calls and sessions have to end when \
         the server stops."),
     Field::number("drain.spread_ms", 5_000, 0..=600_000, "Over how long the clients of a stopping server \
@@ -172,6 +183,7 @@ pub struct Config {
     pub chats: Chats,
     pub store: Store,
     pub bus: Bus,
+    pub redis: Redis,
     pub drain: Drain,
     pub metrics: Metrics,
 }
@@ -253,6 +265,14 @@ pub struct Bus {
     pub prefix: String,
     pub node_key: Option<Secret>,
     pub calls_max: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    pub url: Option<Secret>,
+    pub prefix: String,
+    pub answer_timeout_ms: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -418,6 +438,27 @@ impl Bus {
     }
 }
 
+impl Redis {
+    /// Where it is; nothing when each node counts alone.
+    ///
+    /// # Errors
+    /// When the texts were not checked as those of the table are.
+    pub fn options(&self) -> anyhow::Result<Option<redis::Options>> {
+        let Some(url) = &self.url else {
+            return Ok(None);
+        };
+        let address = std::str::from_utf8(url.expose())?.parse()?;
+        let usual = redis::Options::new(address, self.prefix.parse()?);
+        let answer_max = Duration::from_millis(self.answer_timeout_ms);
+        Ok(Some(redis::Options {
+            answer_max,
+            // Who is waited for is not dead.
+            silence_max: usual.silence_max.max(answer_max),
+            ..usual
+        }))
+    }
+}
+
 impl Drain {
     pub fn grace(&self) -> Duration {
         Duration::from_millis(self.grace_ms)
@@ -475,6 +516,17 @@ fn bus_url(text: &str) -> Result<(), String> {
 
 fn bus_prefix(text: &str) -> Result<(), String> {
     let parsed: Result<nats::Prefix, _> = text.parse();
+    parsed.map(drop).map_err(|e| format!("{e}, not {text:?}"))
+}
+
+/// The words do not show the password.
+fn redis_url(text: &str) -> Result<(), String> {
+    let parsed: Result<redis::Address, _> = text.parse();
+    parsed.map(drop).map_err(|e| e.to_string())
+}
+
+fn redis_prefix(text: &str) -> Result<(), String> {
+    let parsed: Result<redis::Prefix, _> = text.parse();
     parsed.map(drop).map_err(|e| format!("{e}, not {text:?}"))
 }
 
@@ -589,14 +641,16 @@ mod tests {
             ("log.levels", "tertulia=loud"),
             ("identity.argon2_passes", "0"),
             ("bus.prefix", "a b"),
+            ("redis.prefix", "a b"),
         ];
         let secrets = [
             ("bus.url", "http://who:hunter2@nats.example.org"),
             ("store.url", "mysql://ana:hunter2@example.org/chat"),
             ("bus.node_key", "hunter2"),
+            ("redis.url", "redis://hunter2@cache.example.org"),
         ];
         let problems = load_all(&flags, &secrets).unwrap_err();
-        assert_eq!(problems.0.len(), 9);
+        assert_eq!(problems.0.len(), 11);
         let words = problems.to_string();
         assert!(words.contains("wants servers such as"), "{words}");
         assert!(words.contains("is shorter than 32"), "{words}");
@@ -623,5 +677,15 @@ mod tests {
             let shown = format!("{told:?} {nats:?} {calls:?}");
             assert!(!shown.contains("hunter2"), "{shown}");
         }
+    }
+
+    #[test]
+    fn each_node_counts_alone_unless_it_is_told_where_redis_is() {
+        let redis = |secrets: &[(&str, &str)]| load_all(&[], secrets).unwrap().value.redis;
+        assert!(redis(&[]).options().unwrap().is_none());
+        let told = redis(&[("redis.url", "rediss://who:hunter2@cache.example.org/1")]);
+        let options = told.options().unwrap().unwrap();
+        let shown = format!("{told:?} {options:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

@@ -1,16 +1,35 @@
 //! What happens by itself when its time comes is done on a beat: messages that disappear and messages that were
-//! scheduled.
+//! scheduled. Of the nodes that share a database one does it. That spares the others the looking; that nothing is done
+//! twice is decided in the commit, whoever leads.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tertulia_kit::lease::Leader;
 use tertulia_kit::lifecycle;
 use tertulia_services::chats::{Chats, DUE_ROUND_MAX};
 use tokio_util::sync::CancellationToken;
 
+/// How long nothing that is due is done after the node has died that did it.
+pub const LEASE_LASTS: Duration = Duration::from_secs(4);
+
+/// Does it until it is told to stop; with a leader only when this node leads.
+pub async fn keep_doing(
+    chats: Arc<Chats>,
+    beat: Duration,
+    leader: Option<Arc<Leader>>,
+    stopping: CancellationToken,
+) {
+    let task = || do_rounds(Arc::clone(&chats), beat, stopping.clone());
+    match leader {
+        None => task().await,
+        Some(leader) => leader.run(stopping.clone(), |_| task()).await,
+    }
+}
+
 /// Does it until it is told to stop, between two rounds. A round that fails is done again on the next beat; of
 /// failures in a row only the first is logged.
-pub async fn keep_doing(chats: Arc<Chats>, beat: Duration, stopping: CancellationToken) {
+async fn do_rounds(chats: Arc<Chats>, beat: Duration, stopping: CancellationToken) {
     let mut fails = false;
     loop {
         let done = round(&chats).await;

@@ -13,9 +13,11 @@ use tertulia_api::live::told::Told;
 use tertulia_kit::bus::Bus as _;
 use tertulia_kit::bus::nats::Nats;
 use tertulia_kit::health::Health;
+use tertulia_kit::lease::Leader;
 use tertulia_kit::lifecycle::{Kind, Lifecycle};
 use tertulia_kit::metrics::{self, Metrics};
 use tertulia_kit::transport;
+use tertulia_store::redis::Redis;
 use tokio::net::TcpListener;
 
 use crate::stores::Stores;
@@ -62,6 +64,31 @@ pub fn of_bus(metrics: &Metrics, nats: &Nats<Told>) {
         "tertulia_bus_disruptions_total",
         "Times at which messages of other nodes may have been lost.",
         move || *disruptions.borrow(),
+    );
+}
+
+/// The numbers of what nodes share.
+pub fn of_redis(metrics: &Metrics, redis: &Redis) {
+    let asked = redis.clone();
+    metrics.counter(
+        "tertulia_redis_asked_total",
+        "Questions to Redis.",
+        move || asked.asked(),
+    );
+    let asked = redis.clone();
+    metrics.counter(
+        "tertulia_redis_unanswered_total",
+        "Questions to Redis that had no answer in time, or none that could be used.",
+        move || asked.unanswered(),
+    );
+}
+
+/// Whether this node does what one of the nodes does.
+pub fn of_leader(metrics: &Metrics, leader: Arc<Leader>) {
+    metrics.gauge(
+        "tertulia_leads_due",
+        "Whether this node does what is due, of those that share a database.",
+        move || u64::from(leader.leads()),
     );
 }
 

@@ -9,6 +9,7 @@ use tertulia_kit::clock::SharedClock;
 use tertulia_kit::error::Failure;
 use tertulia_kit::health::Health;
 use tertulia_kit::id::{NoNode, Node, NodeIds};
+use tertulia_kit::lease::Leases;
 use tertulia_kit::lifecycle::{Kind, Lifecycle};
 use tertulia_kit::lock::DataFolder;
 use tertulia_kit::metrics::Metrics;
@@ -48,6 +49,7 @@ enum Engine {
         people: Postgres,
         chats: Arc<postgres::ChatLog>,
         lease: Arc<NodeLease>,
+        leases: postgres::Leases,
     },
 }
 
@@ -131,11 +133,14 @@ impl Stores {
         lifecycle.spawn(Kind::Job, "node id", async move { kept.keep(told).await });
         let people = Postgres::of(target);
         let chats = postgres::ChatLog::open(target, config.store.postgres(), feed, clock).await?;
+        let leases = postgres::Leases::of(target);
 
         let closing = people.clone();
         lifecycle.close_at_end("people", || async move { closing.close().await });
         let closing = Arc::clone(&chats);
         lifecycle.close_at_end("chats", || async move { closing.close().await });
+        let closing = leases.clone();
+        lifecycle.close_at_end("leases", || async move { closing.close().await });
         let closing = Arc::clone(&lease);
         lifecycle.close_at_end("node id", || async move { closing.give_back().await });
         Ok(Stores {
@@ -148,8 +153,17 @@ impl Stores {
                 people,
                 chats,
                 lease,
+                leases,
             },
         })
+    }
+
+    /// What says which of the nodes that have the same does what is to be done once; nothing when there is one.
+    pub fn leases(&self) -> Option<Arc<dyn Leases>> {
+        match &self.engine {
+            Engine::Embedded { .. } => None,
+            Engine::Postgres { leases, .. } => Some(Arc::new(leases.clone())),
+        }
     }
 
     /// Has readiness ask them.
@@ -171,6 +185,7 @@ impl Stores {
                 people,
                 chats,
                 lease,
+                ..
             } => {
                 let lease = Arc::clone(lease);
                 health.check("node id", move || {

@@ -1,6 +1,7 @@
 //! The only place that knows every concrete type. It reads from top to bottom in the order of the start;
 //! the stop is the reverse.
 
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,14 +22,16 @@ use tertulia_kit::bus::{Bus, Memory};
 use tertulia_kit::clock::{HighWater, SharedClock};
 use tertulia_kit::health::Health;
 use tertulia_kit::id::Ids;
+use tertulia_kit::lease::Leader;
 use tertulia_kit::lifecycle::{Grace, Kind, Lifecycle, Stopped};
-use tertulia_kit::limit::Budgets;
+use tertulia_kit::limit::{self, Budgets, Rate};
 use tertulia_kit::lock::{DataFolder, Format};
 use tertulia_kit::transport::{self, nats as calls};
 use tertulia_services::access::Authorizer;
 use tertulia_services::chats::Chats;
 use tertulia_services::identity::{self, Identity, Peppers, SigningKeys};
 use tertulia_services::users::Users;
+use tertulia_store::redis::{Ledger, Redis};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -94,6 +97,9 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     };
     let bus = harm.of_bus(bus);
     let feed = Feed::new(Arc::clone(&bus));
+    let redis = shared(&config, &lifecycle, &health)?;
+    let ledger: Option<Arc<dyn limit::Ledger>> =
+        redis.clone().map(|redis| Arc::new(Ledger::new(redis)) as _);
     let (to_feed, time) = (feed.clone(), clock.clone());
     let stores = Stores::open(&config, &folder, &harm, to_feed, time, &lifecycle).await?;
     let ids = Arc::new(Ids::new(clock.clone(), stores.nodes.clone()));
@@ -107,7 +113,7 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         }
     };
     let users = Arc::new(Users::new(stores.profiles.clone(), clock.clone()));
-    let identity = Identity::open(
+    let mut identity = Identity::open(
         identity_options(&config),
         stores.accounts.clone(),
         keys,
@@ -117,6 +123,9 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         feed.clone(),
     )
     .await?;
+    if let Some(ledger) = &ledger {
+        identity = identity.counting_with(Arc::clone(ledger));
+    }
     let identity = Arc::new(identity);
     if linked.is_some() || stores.shared.is_some() {
         let told = lifecycle.told(Kind::Job);
@@ -131,9 +140,18 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         clock.clone(),
         config.chats.limits(),
     ));
+    let leader = stores
+        .leases()
+        .filter(|_| config.roles.has(Role::Worker))
+        .map(|leases| Leader::new(leases, "due", due::LEASE_LASTS));
     if config.roles.has(Role::Worker) {
         let told = lifecycle.told(Kind::Job);
-        let doing = due::keep_doing(chats.clone(), config.chats.due_interval(), told);
+        let doing = due::keep_doing(
+            chats.clone(),
+            config.chats.due_interval(),
+            leader.clone(),
+            told,
+        );
         lifecycle.spawn(Kind::Job, "due", doing);
     }
     let services = Services {
@@ -161,10 +179,10 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         authorizer: Authorizer::new(chats),
         login_budget: limits
             .login()
-            .map(|rate| Budgets::new(rate, CALLERS_WATCHED_MAX, clock.clone())),
+            .map(|rate| budgets("logins", rate, ledger.as_ref(), &clock, &lifecycle)),
         address_budget: limits
             .address()
-            .map(|rate| Budgets::new(rate, CALLERS_WATCHED_MAX, clock.clone())),
+            .map(|rate| budgets("addresses", rate, ledger.as_ref(), &clock, &lifecycle)),
         clock: clock.clone(),
         call_timeout: config.http.call_timeout(),
         elsewhere: elsewhere(&config, clock.clone()).await?,
@@ -210,6 +228,12 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         if timeout(LINK_WAIT, nats.connected()).await.is_err() {
             tracing::warn!("NATS is not there yet: nodes do not hear each other");
         }
+    }
+    if let Some(redis) = &redis {
+        metrics::of_redis(&numbers, redis);
+    }
+    if let Some(leader) = leader {
+        metrics::of_leader(&numbers, leader);
     }
     let metrics = metrics::serve(&numbers, &health, &config.metrics.listen, &lifecycle).await?;
     health.ready();
@@ -269,6 +293,47 @@ async fn elsewhere(config: &Config, clock: SharedClock) -> anyhow::Result<Option
         remote,
         config.elsewhere.iter().cloned(),
     )))
+}
+
+/// What nodes share for a short while; nothing when each counts alone.
+fn shared(
+    config: &Config,
+    lifecycle: &Lifecycle,
+    health: &Health,
+) -> anyhow::Result<Option<Redis>> {
+    let Some(options) = config.redis.options().context("redis")? else {
+        return Ok(None);
+    };
+    let redis = Redis::start(options, lifecycle);
+    let asked = redis.clone();
+    health.remark("redis", move || std::future::ready(asked.health()));
+    Ok(Some(redis))
+}
+
+/// The budgets of a sort of callers, with what they spend on other nodes when there is a ledger of it.
+fn budgets<K>(
+    of: &'static str,
+    rate: Rate,
+    ledger: Option<&Arc<dyn limit::Ledger>>,
+    clock: &SharedClock,
+    lifecycle: &Lifecycle,
+) -> Arc<Budgets<K>>
+where
+    K: Hash + Eq + Clone + ToString + Send + Sync + 'static,
+{
+    let budgets = Budgets::new(rate, CALLERS_WATCHED_MAX, clock.clone());
+    let Some(ledger) = ledger else {
+        return Arc::new(budgets);
+    };
+    let budgets = Arc::new(budgets.tied(of, Arc::clone(ledger)));
+    let (spent, told) = (Arc::clone(&budgets), lifecycle.told_loops());
+    lifecycle.spawn_loop("budgets", move || {
+        let (spent, told) = (Arc::clone(&spent), told.clone());
+        async move {
+            told.run_until_cancelled(spent.keep_telling()).await;
+        }
+    });
+    budgets
 }
 
 /// Takes the data folder, fresh or of this version.

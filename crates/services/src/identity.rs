@@ -27,7 +27,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tertulia_kit::clock::SharedClock;
 use tertulia_kit::error::Result;
 use tertulia_kit::id::Ids;
-use tertulia_kit::limit::{Budgets, Rate};
+use tertulia_kit::limit::{Budgets, Ledger, Rate};
 
 use crate::access::Caller;
 use crate::errors;
@@ -115,6 +115,14 @@ impl Identity {
         })
     }
 
+    /// Has the attempts at the password of a name counted with those on the other nodes. When the ledger does not
+    /// answer, those on this node are counted.
+    #[must_use]
+    pub fn counting_with(mut self, ledger: Arc<dyn Ledger>) -> Self {
+        self.attempts = self.attempts.tied("attempts", ledger);
+        self
+    }
+
     /// Makes an account with its user and signs it in.
     ///
     /// # Errors
@@ -177,7 +185,8 @@ impl Identity {
         // Taken before the password is looked at, so that many at once are counted too. A name is never
         // locked: who guesses makes the owner wait for seconds, not for an administrator.
         self.attempts
-            .spend(&name, 1)
+            .spend_everywhere(&name, 1)
+            .await
             .map_err(errors::too_many_requests)?;
         let account = self.store.by_name(&name).await?;
         let kept = account.as_ref().map(|account| account.password.clone());

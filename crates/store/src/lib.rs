@@ -4,5 +4,6 @@
 pub mod fjall;
 pub mod people;
 pub mod postgres;
+pub mod redis;
 mod rows;
 pub mod sqlite;

@@ -5,6 +5,7 @@
 //! positions of the logs need the transaction numbers of PostgreSQL 13 or newer (ADR 0016).
 
 mod chats;
+mod leases;
 mod migrate;
 mod nodes;
 
@@ -18,6 +19,7 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, Row as _};
 use crate::people::People;
 
 pub use chats::{ChatLog, Options};
+pub use leases::Leases;
 pub use migrate::MigrationError;
 pub use nodes::{NodeLease, agree};
 

@@ -19,6 +19,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+use super::certificate;
+
 /// How long a start may take, with what a crash has left to be done.
 const START_MAX: Duration = Duration::from_secs(60);
 /// How many lines of its log may wait to be looked at.
@@ -38,19 +40,6 @@ const KEEPER: &str = r#"
     [ "$word" = keep ] || rm -rf "$folder"
 "#;
 
-/// What openssl makes a certificate of.
-const CERTIFICATE: &str = "\
-[req]
-distinguished_name = name
-x509_extensions = own
-prompt = no
-[name]
-CN = localhost
-[own]
-subjectAltName = DNS:localhost
-basicConstraints = critical,CA:FALSE
-";
-
 /// What a test may want to be otherwise; fsync stays on.
 const SETTINGS: &[&str] = &[
     "listen_addresses=",
@@ -69,6 +58,7 @@ pub struct Instance {
     settings: Vec<String>,
     /// On which port of this machine it listens, when it does.
     port: Option<u16>,
+    certificate: Option<PathBuf>,
     running: Option<Running>,
 }
 
@@ -107,6 +97,7 @@ impl Instance {
             programs,
             owner,
             port: None,
+            certificate: None,
             running: None,
         };
         instance.fill();
@@ -118,12 +109,13 @@ impl Instance {
     pub fn with_tls() -> Instance {
         let mut instance = Instance::over_network();
         instance.kill();
-        instance.certify();
+        let made = certificate::make(instance.command("openssl"), &instance.folder);
         instance.settings.extend([
             "ssl=on".to_owned(),
-            format!("ssl_cert_file={}", instance.certificate().display()),
-            format!("ssl_key_file={}", instance.folder.join("key.pem").display()),
+            format!("ssl_cert_file={}", made.certificate.display()),
+            format!("ssl_key_file={}", made.key.display()),
         ]);
+        instance.certificate = Some(made.certificate);
         instance.restart();
         instance
     }
@@ -149,7 +141,7 @@ impl Instance {
 
     /// The certificate of one with TLS, and its own authority.
     pub fn certificate(&self) -> PathBuf {
-        self.folder.join("certificate.pem")
+        self.certificate.clone().unwrap()
     }
 
     /// Where it is reached: its only database, whose owner asks.
@@ -307,20 +299,6 @@ impl Instance {
         let made = command.stdin(Stdio::null()).output().unwrap();
         let said = String::from_utf8_lossy(&made.stderr);
         assert!(made.status.success(), "initdb failed:\n{said}");
-    }
-
-    fn certify(&self) {
-        let config = self.folder.join("certificate.cnf");
-        fs::write(&config, CERTIFICATE).unwrap();
-        let mut command = self.command("openssl");
-        command.args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]);
-        command.args(["-pkeyopt", "ec_paramgen_curve:prime256v1"]);
-        command.arg("-config").arg(&config);
-        command.arg("-keyout").arg(self.folder.join("key.pem"));
-        command.arg("-out").arg(self.certificate());
-        let made = command.output().unwrap();
-        let said = String::from_utf8_lossy(&made.stderr);
-        assert!(made.status.success(), "openssl failed:\n{said}");
     }
 
     /// A program, run as the owner of the folder.

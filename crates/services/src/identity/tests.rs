@@ -265,6 +265,33 @@ async fn a_wrong_password_and_an_unknown_name_answer_alike() {
 }
 
 #[tokio::test]
+async fn who_guesses_on_two_nodes_has_no_more_attempts_than_on_one() {
+    let ledger = Arc::new(tertulia_kit::limit::Memory::default());
+    let mut one = world().await;
+    one.create("ana").await;
+    let other = open(options(), &one.store, &one.ids, &one.clock, &one.told).await;
+    one.identity = one.identity.counting_with(ledger.clone());
+    let two = World {
+        identity: other.counting_with(ledger),
+        clock: one.clock.clone(),
+        ids: one.ids.clone(),
+        store: one.store.clone(),
+        told: one.told.clone(),
+    };
+    let attempts_max = options().attempts_per_minute;
+    for attempt in 0..attempts_max {
+        let node = if attempt % 2 == 0 { &one } else { &two };
+        let wrong = node.sign_in("ana", "wrong horse battery").await;
+        assert_eq!(wrong.unwrap_err().reason(), "WRONG_CREDENTIALS");
+    }
+    for node in [&one, &two] {
+        let refused = node.sign_in("ana", PASSWORD).await.unwrap_err();
+        assert_eq!(refused.reason(), "TOO_MANY_REQUESTS");
+        assert!(refused.retry_after().is_some());
+    }
+}
+
+#[tokio::test]
 async fn a_name_that_was_guessed_at_is_free_again_soon() {
     let world = world().await;
     world.create("ana").await;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use async_nats::{ConnectOptions, ServerAddr};
 
+use crate::net::unescaped;
 use crate::secret::Secret;
 
 /// One or more servers of one cluster, such as `nats://user:password@a.example.org:4222,nats://b.example.org`. What
@@ -104,16 +105,8 @@ fn read(text: &str) -> Result<(ServerAddr, Option<Credentials>), BadAddress> {
     Ok((server, credentials))
 }
 
-/// As it was before it was written into a URL: `%40` is an `@`.
 fn decoded(text: &str) -> Result<String, BadAddress> {
-    let mut parts = text.split('%');
-    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
-    for part in parts {
-        let (code, rest) = part.split_at_checked(2).ok_or(BadAddress::Credentials)?;
-        bytes.push(u8::from_str_radix(code, 16).map_err(|_| BadAddress::Credentials)?);
-        bytes.extend_from_slice(rest.as_bytes());
-    }
-    String::from_utf8(bytes).map_err(|_| BadAddress::Credentials)
+    unescaped(text).ok_or(BadAddress::Credentials)
 }
 
 impl fmt::Debug for Address {
