@@ -7,6 +7,7 @@ pub mod due;
 pub mod harm;
 pub mod logins;
 pub mod metrics;
+pub mod migrate_store;
 pub mod stores;
 pub mod verify;
 pub mod wiring;
