@@ -8,6 +8,7 @@ pub mod harm;
 pub mod logins;
 pub mod metrics;
 pub mod migrate_store;
+pub mod plan;
 pub mod stores;
 pub mod verify;
 pub mod wiring;

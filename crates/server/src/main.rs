@@ -11,6 +11,7 @@ use tertulia_server::config::{self, Config};
 use tertulia_server::config_command::{self, ConfigCommand};
 use tertulia_server::harm::Harm;
 use tertulia_server::migrate_store::{self, MigrateStore};
+use tertulia_server::plan::{self, Plan};
 use tertulia_server::verify::{self, Verify};
 use tertulia_server::wiring;
 
@@ -40,6 +41,8 @@ enum Command {
     Verify(Verify),
     /// Moves everything that a data folder keeps into PostgreSQL, while its server is stopped.
     MigrateStore(MigrateStore),
+    /// Computes what a deployment takes: nodes, cores, memory, network and storage.
+    Plan(Plan),
     #[command(flatten)]
     Client(tertulia_cli::Command),
 }
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Command::Config(command) => config_command::run(command),
         Command::Verify(command) => runtime.block_on(verify::run(command)),
         Command::MigrateStore(command) => runtime.block_on(migrate_store::run(command)),
+        Command::Plan(command) => plan::run(command),
         Command::Client(command) => runtime.block_on(tertulia_cli::run(command)),
     };
     match result {
