@@ -327,7 +327,14 @@ pub fn tertulia() -> Command {
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let built = std::process::Command::new(env!("CARGO"))
+        let mut cargo = std::process::Command::new(env!("CARGO"));
+        // What it says of the package whose test this is would make other packages be built anew.
+        let own = std::env::vars_os().filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        });
+        own.for_each(|(name, _)| _ = cargo.env_remove(name));
+        let built = cargo
             .args([
                 "build",
                 "--quiet",

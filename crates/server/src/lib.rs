@@ -7,6 +7,8 @@ pub mod due;
 pub mod harm;
 pub mod logins;
 mod metrics;
+pub mod migrate_store;
+pub mod plan;
 pub mod roles;
 pub mod stores;
 pub mod verify;

@@ -10,6 +10,8 @@ use tertulia_server::anew;
 use tertulia_server::config::{self, Config};
 use tertulia_server::config_command::{self, ConfigCommand};
 use tertulia_server::harm::Harm;
+use tertulia_server::migrate_store::{self, MigrateStore};
+use tertulia_server::plan::{self, Plan};
 use tertulia_server::verify::{self, Verify};
 use tertulia_server::wiring;
 
@@ -37,6 +39,10 @@ enum Command {
     Config(ConfigCommand),
     /// Checks everything in a data folder whose server is stopped: 0 when all is well, 2 when not.
     Verify(Verify),
+    /// Moves everything that a data folder keeps into PostgreSQL, while its server is stopped.
+    MigrateStore(MigrateStore),
+    /// Computes what a deployment takes: nodes, cores, memory, network and storage.
+    Plan(Plan),
     #[command(flatten)]
     Client(tertulia_cli::Command),
 }
@@ -84,6 +90,8 @@ fn main() -> ExitCode {
         Command::Serve(options) => runtime.block_on(serve(options)),
         Command::Config(command) => config_command::run(command),
         Command::Verify(command) => runtime.block_on(verify::run(command)),
+        Command::MigrateStore(command) => runtime.block_on(migrate_store::run(command)),
+        Command::Plan(command) => plan::run(command),
         Command::Client(command) => runtime.block_on(tertulia_cli::run(command)),
     };
     match result {

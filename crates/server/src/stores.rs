@@ -1,9 +1,10 @@
 //! Where everything is kept: in the data folder, or in the database that `store.url` names. What differs between
 //! the two ends here; everybody else has the ports.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use tertulia_api::live::feed::Feed;
 use tertulia_kit::clock::SharedClock;
 use tertulia_kit::error::Failure;
@@ -13,6 +14,7 @@ use tertulia_kit::lease::Leases;
 use tertulia_kit::lifecycle::{Kind, Lifecycle};
 use tertulia_kit::lock::DataFolder;
 use tertulia_kit::metrics::Metrics;
+use tertulia_kit::secret::Secret;
 use tertulia_services::chats::ChatStore;
 use tertulia_services::identity::{AccountStore, Peppers};
 use tertulia_services::users::ProfileStore;
@@ -23,6 +25,60 @@ use tertulia_store::sqlite::Sqlite;
 use crate::anew;
 use crate::config::Config;
 use crate::harm::Harm;
+
+/// Where people are in a data folder.
+pub fn people(folder: &Path) -> PathBuf {
+    folder.join("people.sqlite")
+}
+
+/// Where the logs are in a data folder.
+pub fn chats(folder: &Path) -> PathBuf {
+    folder.join("chats")
+}
+
+/// Where `store.url` leads.
+///
+/// # Errors
+/// When it is not like one of PostgreSQL. The words do not show the password.
+pub fn target(url: &Secret) -> anyhow::Result<Target> {
+    let url = std::str::from_utf8(url.expose()).context("store.url")?;
+    let target = url.parse::<Target>();
+    target.map_err(|what| anyhow::anyhow!("store.url {what}"))
+}
+
+/// A note in a data folder that what it keeps was moved elsewhere: a server that goes on with it would say things
+/// that are lost when the other one is used.
+pub struct Moved;
+
+impl Moved {
+    const NAME: &str = "moved";
+
+    /// Leaves the note.
+    ///
+    /// # Errors
+    /// When it can not be written.
+    pub fn remember(folder: &Path, place: &str) -> anyhow::Result<()> {
+        let path = folder.join(Moved::NAME);
+        std::fs::write(&path, format!("{place}\n"))
+            .with_context(|| format!("can not write {}", path.display()))
+    }
+
+    /// Fails when there is one.
+    fn refuse(folder: &Path) -> anyhow::Result<()> {
+        let path = folder.join(Moved::NAME);
+        let place = match std::fs::read_to_string(&path) {
+            Ok(place) => place,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e).with_context(|| format!("can not read {}", path.display())),
+        };
+        bail!(
+            "what is kept here was moved into the database {}, and store.url is not set; set it, or remove {} to \
+             go back to what was here before the move",
+            place.trim_end(),
+            path.display()
+        )
+    }
+}
 
 /// The stores, open.
 pub struct Stores {
@@ -73,10 +129,7 @@ impl Stores {
                     !harm.is_for_embedded(),
                     "what this server is to be harmed with is for the embedded store"
                 );
-                let url = std::str::from_utf8(url.expose()).context("store.url")?;
-                let target = url.parse::<Target>();
-                let target = target.map_err(|what| anyhow::anyhow!("store.url {what}"))?;
-                Stores::postgres(config, &target, feed, clock, lifecycle).await
+                Stores::postgres(config, &target(url)?, feed, clock, lifecycle).await
             }
         }
     }
@@ -89,10 +142,10 @@ impl Stores {
         clock: SharedClock,
         lifecycle: &Lifecycle,
     ) -> anyhow::Result<Stores> {
-        let people = Sqlite::open(&folder.path().join("people.sqlite")).await?;
+        Moved::refuse(folder.path())?;
+        let people = Sqlite::open(&people(folder.path())).await?;
         let options = harm.of_store(config.store.embedded());
-        let chats =
-            fjall::ChatLog::open(&folder.path().join("chats"), options, feed, clock).await?;
+        let chats = fjall::ChatLog::open(&chats(folder.path()), options, feed, clock).await?;
 
         let closing = people.clone();
         lifecycle.close_at_end("people", || async move { closing.close().await });

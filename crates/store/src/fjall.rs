@@ -11,6 +11,7 @@
 mod batch;
 mod claims;
 mod disk;
+pub(crate) mod export;
 mod faults;
 mod floor;
 mod health;

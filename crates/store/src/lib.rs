@@ -1,7 +1,8 @@
 //! Where Tertulia keeps what it knows: one module for each engine, each adapting it to the ports that it is
-//! good at. Only here is a driver or a query known, and there is no rule of chat in here.
+//! good at; and moving from one to the other. Only here is a driver or a query known, and there is no rule of chat in here.
 
 pub mod fjall;
+pub mod moving;
 pub mod people;
 pub mod postgres;
 pub mod redis;

@@ -8,7 +8,10 @@ mod profiles;
 
 use std::time::Duration;
 
-use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, IntoArguments, Pool, Row, Type};
+use sqlx::{
+    ColumnIndex, Database, Decode, Encode, Executor, IntoArguments, Pool, Row, SqlSafeStr, SqlStr,
+    Type,
+};
 use tertulia_kit::error::{Failure, Result};
 use tertulia_services::errors;
 
@@ -101,7 +104,7 @@ pub(crate) fn failure(e: sqlx::Error) -> Failure {
 
 /// A statement with its values.
 pub struct Query<'a> {
-    text: &'static str,
+    text: SqlStr,
     values: Vec<Value<'a>>,
 }
 
@@ -116,15 +119,15 @@ pub enum Value<'a> {
     MaybeFlag(Option<bool>),
 }
 
-fn query<'a>(text: &'static str) -> Query<'a> {
+pub(crate) fn query<'a>(text: impl SqlSafeStr) -> Query<'a> {
     Query {
-        text,
+        text: text.into_sql_str(),
         values: Vec::new(),
     }
 }
 
 impl<'a> Query<'a> {
-    fn with(mut self, value: impl Into<Value<'a>>) -> Self {
+    pub(crate) fn with(mut self, value: impl Into<Value<'a>>) -> Self {
         self.values.push(value.into());
         self
     }

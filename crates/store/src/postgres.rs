@@ -5,6 +5,7 @@
 //! positions of the logs need the transaction numbers of PostgreSQL 13 or newer (ADR 0016).
 
 mod chats;
+pub(crate) mod import;
 mod leases;
 mod migrate;
 mod nodes;
@@ -157,27 +158,41 @@ pub enum OpenError {
     },
 }
 
+/// Checks that a database can be relied on, and changes nothing in it.
+///
+/// # Errors
+/// As [`OpenError`] says.
+pub async fn check(target: &Target) -> Result<(), OpenError> {
+    let connection = checked(target).await?;
+    let closed = connection.close().await;
+    closed.map_err(|source| target.failed(source))
+}
+
 /// Checks that a database can be relied on and brings its tables up to date; nodes that start at the same time
 /// wait for each other.
 ///
 /// # Errors
 /// As [`OpenError`] says. Nothing is changed in a database with newer tables.
 pub async fn prepare(target: &Target) -> Result<(), OpenError> {
-    let engine = |source| target.failed(source);
-    let mut connection = target.connect().await.map_err(engine)?;
-    check_server(&mut connection)
-        .await
-        .map_err(|found| match found {
-            Ok(found) => found,
-            Err(source) => engine(source),
-        })?;
+    let mut connection = checked(target).await?;
     migrate::run(&mut connection)
         .await
         .map_err(|source| OpenError::Migration {
             place: target.place(),
             source,
         })?;
-    connection.close().await.map_err(engine)
+    let closed = connection.close().await;
+    closed.map_err(|source| target.failed(source))
+}
+
+async fn checked(target: &Target) -> Result<PgConnection, OpenError> {
+    let connected = target.connect().await;
+    let mut connection = connected.map_err(|source| target.failed(source))?;
+    match check_server(&mut connection).await {
+        Ok(()) => Ok(connection),
+        Err(Ok(found)) => Err(found),
+        Err(Err(source)) => Err(target.failed(source)),
+    }
 }
 
 impl People<sqlx::Postgres> {

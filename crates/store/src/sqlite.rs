@@ -55,6 +55,15 @@ pub enum OpenError {
         /// The migration that is not known here.
         migration: i64,
     },
+    /// An older version of this program wrote it, and it is to be read as it is.
+    #[error(
+        "the database {path} was written by an older version; start the server of this version on it \
+         once, and stop it"
+    )]
+    OlderSchema {
+        /// The file.
+        path: String,
+    },
     /// A migration failed, or an applied one is not the one that is known here.
     #[error("the schema of the database {path} can not be brought up to date")]
     Migration {
@@ -116,6 +125,42 @@ impl People<sqlx::Sqlite> {
             // It holds the writing connection and the file from its beginning.
             begin: "BEGIN IMMEDIATE",
         })
+    }
+
+    /// Opens the file to read it, and changes nothing in it.
+    ///
+    /// # Errors
+    /// As [`OpenError`] says; also when its schema is not that of this version.
+    pub(crate) async fn open_as_it_is(path: &Path) -> Result<Sqlite, OpenError> {
+        let shown = path.display().to_string();
+        let engine = |source| OpenError::Engine {
+            path: shown.clone(),
+            source,
+        };
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .read_only(true)
+            .busy_timeout(BUSY_WAIT);
+        let readers = pool(1).connect_with(options).await.map_err(engine)?;
+        let applied = sqlx::query_scalar("SELECT version FROM _sqlx_migrations ORDER BY version");
+        let applied: Vec<i64> = match applied.fetch_all(&readers).await {
+            // Without the table it has no schema at all.
+            Err(sqlx::Error::Database(_)) => Vec::new(),
+            applied => applied.map_err(engine)?,
+        };
+        let known: Vec<i64> = MIGRATIONS.iter().map(|known| known.version).collect();
+        match applied.iter().find(|version| !known.contains(version)) {
+            Some(newer) => Err(OpenError::NewerSchema {
+                path: shown,
+                migration: *newer,
+            }),
+            None if applied != known => Err(OpenError::OlderSchema { path: shown }),
+            None => Ok(People {
+                writer: readers.clone(),
+                readers,
+                begin: "BEGIN",
+            }),
+        }
     }
 }
 

@@ -63,6 +63,15 @@ impl SendKeys {
         Ok(new)
     }
 
+    /// All tables with their weeks, oldest first.
+    pub fn weeks(&self) -> Vec<(i64, Keyspace)> {
+        let weeks = self.weeks.read();
+        weeks
+            .iter()
+            .map(|(week, table)| (*week, table.clone()))
+            .collect()
+    }
+
     /// All tables, oldest first.
     pub fn tables(&self) -> Vec<Keyspace> {
         self.weeks.read().values().cloned().collect()

@@ -25,7 +25,7 @@
 mod cache;
 mod fetch;
 mod health;
-mod history;
+pub(super) mod history;
 mod known;
 mod lane;
 mod put;
@@ -137,7 +137,7 @@ impl ChatLog {
             let history = history::open(&mut connection).await?;
             history::forget_writers(&mut connection).await?;
             connection.close().await?;
-            Ok::<_, sqlx::Error>(history)
+            Ok::<_, history::Closed>(history)
         };
         let shared = Arc::new(Shared {
             target: target.clone(),

@@ -13,14 +13,37 @@
 //! A copy of the database that is restored elsewhere has other numbers. It is seen when it is opened (`place`),
 //! begins a new history (epoch), and its numbers go on above the old ones (`base`).
 
-use sqlx::{Connection as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tertulia_services::chats::Epoch;
+use thiserror::Error;
 
 /// The position now, as SQL.
 pub const POSITION: &str = "\
     SELECT LEAST(
         (SELECT COALESCE(MAX(position), 0) FROM chat_writers),
         (SELECT base FROM chat_history) + pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1)";
+
+/// Which database this is, as SQL: not the same in a copy of it somewhere else.
+pub const PLACE: &str = "\
+    (SELECT system_identifier::text FROM pg_control_system())
+    || '/' || (SELECT oid::text FROM pg_database WHERE datname = current_database())";
+
+/// The place of a history that is still on its way into here.
+pub const ON_ITS_WAY: &str = "on its way";
+
+/// Why a history can not be opened.
+#[derive(Debug, Error)]
+pub enum Closed {
+    /// It comes out of an embedded store, and not all of it is here.
+    #[error(
+        "what is being moved into the database has not all arrived; go on with `tertulia migrate-store`, \
+         or take an empty database"
+    )]
+    OnItsWay,
+    /// The database says no.
+    #[error(transparent)]
+    Engine(#[from] sqlx::Error),
+}
 
 /// What the commits of this node are numbered from.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +53,7 @@ pub struct History {
 }
 
 /// Finds out which history it is, or begins one. Nodes that open at the same time take turns.
-pub async fn open(connection: &mut PgConnection) -> Result<History, sqlx::Error> {
+pub async fn open(connection: &mut PgConnection) -> Result<History, Closed> {
     let mut tx = connection.begin().await?;
     sqlx::query(
         "INSERT INTO chat_history (only_row, epoch, place, base) VALUES (TRUE, 0, '', 0)
@@ -38,15 +61,13 @@ pub async fn open(connection: &mut PgConnection) -> Result<History, sqlx::Error>
     )
     .execute(&mut *tx)
     .await?;
-    let row = sqlx::query(
-        "SELECT epoch, base, place,
-                (SELECT system_identifier::text FROM pg_control_system())
-                || '/' || (SELECT oid::text FROM pg_database WHERE datname = current_database())
-         FROM chat_history FOR UPDATE",
-    )
-    .fetch_one(&mut *tx)
-    .await?;
+    let asked = format!("SELECT epoch, base, place, {PLACE} FROM chat_history FOR UPDATE");
+    let asked = sqlx::query(AssertSqlSafe(asked));
+    let row = asked.fetch_one(&mut *tx).await?;
     let (was, is): (String, String) = (row.try_get(2)?, row.try_get(3)?);
+    if was == ON_ITS_WAY {
+        return Err(Closed::OnItsWay);
+    }
     if was == is {
         tx.rollback().await?;
         return Ok(History {

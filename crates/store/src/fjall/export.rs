@@ -1,0 +1,282 @@
+//! The rows of the logs as another engine takes them: with what it chooses by in columns beside the same bytes,
+//! in the order of their keys.
+//!
+//! Opened for this alone: nothing writes, so what is read is the same whenever it is read.
+
+use std::ops::Bound;
+use std::path::Path;
+
+use ::fjall::{Keyspace, Readable as _};
+use tertulia_kit::error::Result;
+use tertulia_services::chats::Epoch;
+use tertulia_services::ids::ChatId;
+
+use super::disk::{Disk, unavailable};
+use super::send_keys::SendKeys;
+use crate::moving::table::{Bounds, Cell, Row};
+use crate::rows::codec::{self, Corrupt};
+use crate::rows::{corrupt, index};
+
+/// What the engine may keep of what it has read: everything is read once.
+const CACHE_BYTES: u64 = 16 << 20;
+
+/// A table of the logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Log {
+    Chats,
+    Events,
+    Members,
+    ChatsOfUsers,
+    UserEvents,
+    UserHeads,
+    SendKeys,
+    Index,
+}
+
+/// The logs, to be read.
+pub struct Export {
+    disk: Disk,
+    send_keys: SendKeys,
+    pub epoch: Epoch,
+    /// Of the last commit.
+    pub position: u64,
+}
+
+/// Keys of the engine.
+type Span = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+impl Export {
+    pub fn open(folder: &Path) -> Result<Export> {
+        let (disk, epoch) = Disk::open(folder, CACHE_BYTES)?;
+        Ok(Export {
+            send_keys: SendKeys::open(&disk.db)?,
+            position: disk.position()?,
+            epoch,
+            disk,
+        })
+    }
+
+    /// How many rows a table has. Of logs that is known from their heads; others are counted.
+    pub fn count(&self, log: Log) -> Result<u64> {
+        let count = |table: &Keyspace| {
+            let rows = self.disk.db.snapshot().len(table);
+            rows.map(|rows| rows as u64).map_err(unavailable)
+        };
+        match log {
+            Log::Events => self.heads(&self.disk.chats, |row| Ok(codec::read_marks(row)?.head)),
+            Log::UserEvents => self.heads(&self.disk.user_heads, codec::read_head),
+            Log::ChatsOfUsers => self.chats_of_users(),
+            Log::Index => Ok(count(&self.disk.index)? - self.chats_of_users()?),
+            Log::SendKeys => self.send_keys.tables().iter().map(count).sum(),
+            log => count(self.table(log)),
+        }
+    }
+
+    /// Rows behind another one, or from the first on; none when there are no more.
+    pub fn batch(&self, log: Log, after: Option<&Row>, bounds: Bounds) -> Result<Vec<Row>> {
+        let mut batch = Batch::of(bounds);
+        let after = after.map(|row| position(log, row)).transpose()?;
+        if log == Log::SendKeys {
+            let (week, hash) = after.unwrap_or((i64::MIN, Vec::new()));
+            for (of, table) in self.send_keys.weeks() {
+                if of < week {
+                    continue;
+                }
+                let from = match of == week {
+                    true => Bound::Excluded(hash.clone()),
+                    false => Bound::Unbounded,
+                };
+                let row = |key: &[u8], content: &[u8]| {
+                    Ok(vec![Cell::Int(of), bytes(key), bytes(content)])
+                };
+                self.scan(&table, (from, Bound::Unbounded), &mut batch, row)?;
+            }
+            return Ok(batch.rows);
+        }
+        for (from, end) in spans(log) {
+            let from = match &after {
+                Some((_, key)) if is_before(&from, key) => Bound::Excluded(key.clone()),
+                _ => from,
+            };
+            // The engine does not take a span that ends before it begins.
+            if let (Bound::Excluded(from), Bound::Excluded(end)) = (&from, &end)
+                && from >= end
+            {
+                continue;
+            }
+            self.scan(self.table(log), (from, end), &mut batch, |key, content| {
+                row(log, key, content).map_err(corrupt)
+            })?;
+        }
+        Ok(batch.rows)
+    }
+
+    fn table(&self, log: Log) -> &Keyspace {
+        match log {
+            Log::Chats => &self.disk.chats,
+            Log::Events => &self.disk.events,
+            Log::Members => &self.disk.memberships,
+            Log::UserEvents => &self.disk.user_events,
+            Log::UserHeads => &self.disk.user_heads,
+            Log::ChatsOfUsers | Log::Index | Log::SendKeys => &self.disk.index,
+        }
+    }
+
+    fn scan(
+        &self,
+        table: &Keyspace,
+        span: Span,
+        batch: &mut Batch,
+        row: impl Fn(&[u8], &[u8]) -> Result<Row>,
+    ) -> Result<()> {
+        if batch.is_full() {
+            return Ok(());
+        }
+        for found in self.disk.db.snapshot().range(table, span) {
+            let (key, content) = found.into_inner().map_err(unavailable)?;
+            batch.push(row(&key, &content)?);
+            if batch.is_full() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn heads(&self, table: &Keyspace, head: impl Fn(&[u8]) -> Result<i64, Corrupt>) -> Result<u64> {
+        let mut all = 0;
+        for row in self.disk.db.snapshot().iter(table) {
+            let row = row.value().map_err(unavailable)?;
+            all += head(&row).map_err(corrupt)?.cast_unsigned();
+        }
+        Ok(all)
+    }
+
+    fn chats_of_users(&self) -> Result<u64> {
+        let rows = self
+            .disk
+            .db
+            .snapshot()
+            .prefix(&self.disk.index, [index::CHAT_OF]);
+        let mut count = 0;
+        for row in rows {
+            row.key().map_err(unavailable)?;
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+/// Rows that are taken together.
+struct Batch {
+    rows: Vec<Row>,
+    bytes: usize,
+    bounds: Bounds,
+}
+
+impl Batch {
+    fn of(bounds: Bounds) -> Batch {
+        Batch {
+            rows: Vec::new(),
+            bytes: 0,
+            bounds,
+        }
+    }
+
+    fn push(&mut self, row: Row) {
+        self.bytes += row.iter().map(Cell::bytes).sum::<usize>();
+        self.rows.push(row);
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows.len() >= self.bounds.rows_max || self.bytes >= self.bounds.bytes_max
+    }
+}
+
+/// Where the rows of a table are among the engine's keys.
+fn spans(log: Log) -> Vec<Span> {
+    let before = Bound::Excluded;
+    match log {
+        Log::ChatsOfUsers => vec![(
+            Bound::Included(vec![index::CHAT_OF]),
+            before(vec![index::CHAT_OF + 1]),
+        )],
+        Log::Index => vec![
+            (Bound::Unbounded, before(vec![index::CHAT_OF])),
+            (Bound::Included(vec![index::CHAT_OF + 1]), Bound::Unbounded),
+        ],
+        _ => vec![(Bound::Unbounded, Bound::Unbounded)],
+    }
+}
+
+fn is_before(from: &Bound<Vec<u8>>, key: &[u8]) -> bool {
+    match from {
+        Bound::Unbounded => true,
+        Bound::Included(from) | Bound::Excluded(from) => from.as_slice() <= key,
+    }
+}
+
+/// Where a row stands in the engine: the week, when it is a send key, and the key.
+fn position(log: Log, row: &Row) -> Result<(i64, Vec<u8>)> {
+    let key = match (log, &row[..]) {
+        (Log::Chats | Log::UserHeads, [Cell::Int(id), ..]) => codec::id_key(*id).to_vec(),
+        (
+            Log::Events | Log::Members | Log::UserEvents,
+            [Cell::Int(first), Cell::Int(second), ..],
+        ) => codec::two_key(*first, *second).to_vec(),
+        (Log::ChatsOfUsers, [Cell::Int(user), Cell::Int(chat), ..]) => {
+            index::key(index::CHAT_OF, [*user, *chat])
+        }
+        (Log::Index, [Cell::Bytes(key), ..]) => key.clone(),
+        (Log::SendKeys, [Cell::Int(week), Cell::Bytes(hash), ..]) => {
+            return Ok((*week, hash.clone()));
+        }
+        _ => return Err(corrupt(Corrupt("a row of another table"))),
+    };
+    Ok((0, key))
+}
+
+fn row(log: Log, key: &[u8], content: &[u8]) -> Result<Row, Corrupt> {
+    Ok(match log {
+        Log::Chats => {
+            let id = codec::read_id_key(key)?;
+            let chat = codec::read_chat(content, ChatId(id))?;
+            vec![
+                Cell::Int(id),
+                Cell::Int(chat.moved_at.cast_signed()),
+                Cell::Int(chat.marked_at.cast_signed()),
+                Cell::Int(chat.chat.head),
+                Cell::Int(chat.last_message),
+                bytes(content),
+            ]
+        }
+        Log::Events => {
+            let (chat, seq) = codec::read_two_key(key)?;
+            let position = codec::read_event_position(content)?;
+            vec![
+                Cell::Int(chat),
+                Cell::Int(seq),
+                Cell::Int(position.cast_signed()),
+                bytes(content),
+            ]
+        }
+        Log::Members | Log::UserEvents => {
+            let (first, second) = codec::read_two_key(key)?;
+            vec![Cell::Int(first), Cell::Int(second), bytes(content)]
+        }
+        Log::ChatsOfUsers => {
+            let numbers = key.strip_prefix(&[index::CHAT_OF]);
+            let (user, chat) = codec::read_two_key(numbers.unwrap_or_default())?;
+            let is_direct = codec::read_value(content)? != 0;
+            vec![Cell::Int(user), Cell::Int(chat), Cell::Flag(is_direct)]
+        }
+        Log::UserHeads => vec![
+            Cell::Int(codec::read_id_key(key)?),
+            Cell::Int(codec::read_head(content)?),
+        ],
+        Log::SendKeys | Log::Index => vec![bytes(key), bytes(content)],
+    })
+}
+
+fn bytes(bytes: &[u8]) -> Cell {
+    Cell::Bytes(bytes.to_vec())
+}
