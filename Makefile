@@ -50,7 +50,7 @@ help: ## Lists the verbs
 run: build ## Starts a server with everything in it, and prints its address
 	@exec "$(TERTULIA)" serve $(if $(DATA),--data "$(DATA)") $(if $(LISTEN),--listen "$(LISTEN)") $(ARGS)
 
-cluster: web ## Starts three nodes with a PostgreSQL and a NATS of their own, and prints the addresses
+cluster: web ## Starts three nodes with PostgreSQL, NATS and Redis of their own, and prints the addresses
 	@cargo build --quiet -p tertulia-server --bin tertulia
 	@cargo run --quiet -p tertulia-tests --bin cluster -- $(ARGS)
 

@@ -1,10 +1,11 @@
-//! A deployment of several nodes: one PostgreSQL, one NATS, and servers that have nothing else in common but two
-//! secrets. All of them are real and of this deployment alone. Between them, and between them and their clients, are
+//! A deployment of several nodes: one PostgreSQL, one NATS, one Redis, and servers that have nothing else in common
+//! but two secrets. All of them are real and of this deployment alone. Between them, and between them and their clients, are
 //! networks that misbehave on request.
 //!
 //! ```text
 //! clients ──► door ──► edge ──► proxy ──► PostgreSQL ◄── proxy ◄── worker
-//!                       └─────► proxy ──► NATS ◄──────── proxy ◄─────┘
+//!                       ├─────► proxy ──► NATS ◄──────── proxy ◄─────┤
+//!                       └─────────────► Redis ◄──────────────────────┘
 //! ```
 //! Edges serve clients, and those that are gateways hand the calls of some services on; the worker does those, and
 //! what comes due.
@@ -16,7 +17,7 @@ use anyhow::{Context as _, Result};
 use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
 use tempfile::TempDir;
-use tertulia_kit::instances::{nats, postgres};
+use tertulia_kit::instances::{nats, postgres, redis};
 
 use crate::node::{Process, Start};
 use crate::proxy::Proxy;
@@ -45,6 +46,8 @@ pub struct Cluster {
     pub database: postgres::Instance,
     /// What nodes hear each other by.
     pub bus: nats::Instance,
+    /// Where they add up what callers spend.
+    pub ledger: redis::Instance,
     /// The nodes.
     pub nodes: Vec<Node>,
     _folder: TempDir,
@@ -75,8 +78,12 @@ impl Cluster {
     /// When a node does not get ready.
     pub async fn start(parts: &[Part], settings: &[(&str, &str)], seed: u64) -> Result<Cluster> {
         let mut random = StdRng::seed_from_u64(seed);
-        let (database, bus) = tokio::task::block_in_place(|| {
-            (postgres::Instance::over_network(), nats::Instance::start())
+        let (database, bus, ledger) = tokio::task::block_in_place(|| {
+            (
+                postgres::Instance::over_network(),
+                nats::Instance::start(),
+                redis::Instance::start(),
+            )
         });
         let folder = tempfile::tempdir()?;
         let mut all = Vec::new();
@@ -92,6 +99,7 @@ impl Cluster {
                     format!("postgres://postgres@{}/postgres", to_database.address),
                 ),
                 ("TERTULIA_BUS__URL", format!("nats://{}", to_bus.address)),
+                ("TERTULIA_REDIS__URL", ledger.url()),
                 ("TERTULIA_BUS__NODE_KEY", NODE_KEY.into()),
                 ("TERTULIA_IDENTITY__PEPPER", PEPPER.into()),
             ];
@@ -119,6 +127,7 @@ impl Cluster {
         Ok(Cluster {
             database,
             bus,
+            ledger,
             nodes: all,
             _folder: folder,
         })
@@ -146,6 +155,16 @@ impl Cluster {
     /// Starts NATS again.
     pub fn restart_bus(&mut self) {
         tokio::task::block_in_place(|| self.bus.restart());
+    }
+
+    /// Ends Redis as a crash does; it keeps nothing.
+    pub fn kill_ledger(&mut self) {
+        tokio::task::block_in_place(|| self.ledger.kill());
+    }
+
+    /// Starts Redis again.
+    pub fn restart_ledger(&mut self) {
+        tokio::task::block_in_place(|| self.ledger.restart());
     }
 
     /// Good networks everywhere.

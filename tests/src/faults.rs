@@ -156,6 +156,7 @@ faults! {
     "N09" "the database is slow and cut off" ["I1 I2 I3 I8"] cluster::database_slow;
     "N11" "NATS is killed" ["I1 I2 I3 I6"] cluster::bus_killed;
     "N14" "NATS stands still" ["I1 I5 I6"] cluster::bus_stands_still;
+    "N15" "Redis is emptied, paused and killed" ["I1 I2 I3 I5"] cluster::ledger_lost;
     "N18" "a node is cut off" ["I1 I2 I3 I5"] cluster::partitions;
     "N24" "a node stands still" ["I1 I2 I3 I5"] cluster::node_stands_still;
     "N26" "a message is sent to two nodes" ["I2 I8"] cluster::repeated;

@@ -1,4 +1,4 @@
-//! `make cluster`: a deployment of three nodes with a PostgreSQL and a NATS of its own, on this machine, to be tried
+//! `make cluster`: a deployment of three nodes with a PostgreSQL, a NATS and a Redis of its own, on this machine, to be tried
 //! and looked at. It lasts until Ctrl+C, and nothing of it stays.
 
 #![allow(
@@ -13,7 +13,7 @@ use tertulia_tests::node;
 
 #[derive(Parser)]
 #[command(
-    about = "Starts two edges and a worker on one PostgreSQL and one NATS, until Ctrl+C. Passwords are hashed with \
+    about = "Starts two edges and a worker on one PostgreSQL, one NATS and one Redis, until Ctrl+C. Passwords are hashed with \
              less work than in earnest, and nothing is kept."
 )]
 struct Options {
@@ -35,7 +35,7 @@ async fn main() -> Result<()> {
     };
     let mut parts = vec![edge; options.edges.into()];
     parts.push(Part::Worker);
-    println!("starting PostgreSQL, NATS and {} nodes …", parts.len());
+    println!("starting PostgreSQL, NATS, Redis and {} nodes …", parts.len());
     let cluster = Cluster::start(&parts, &[], rand::random()).await?;
     let urls = cluster.urls();
     for (nth, url) in urls.iter().enumerate() {

@@ -21,10 +21,14 @@ const PARTS: [Part; 3] = [Part::Edge, Part::Gateway, Part::Worker];
 /// With fewer acknowledgements a run proves nothing.
 const ACKED_MIN: usize = 20;
 /// As in other scenes: heads come each second, and a stopping node gives its clients a second to go.
-const SETTINGS: [(&str, &str); 3] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("live.heartbeat_ms", "1000"),
     ("drain.spread_ms", "1000"),
     ("drain.grace_ms", "5000"),
+    // What callers spend is added up, and nobody spends all of it.
+    ("limits.enabled", "true"),
+    ("limits.login_burst", "100000"),
+    ("limits.address_burst", "100000"),
 ];
 
 /// A town that talks by way of several nodes. Who loses one goes to another.
@@ -153,6 +157,26 @@ pub async fn bus_stands_still(run: Run) -> Result<End> {
         scene.acked(20).await?;
     }
     scene.judge(format!("NATS stood still {times} times")).await
+}
+
+/// F15. Redis is emptied, stands still, and is killed. Nobody who talks sees anything of it.
+pub async fn ledger_lost(run: Run) -> Result<End> {
+    let mut scene = Scene::open(run).await?;
+    let times = run.amount(2, 40);
+    for _ in 0..times {
+        tokio::task::block_in_place(|| scene.cluster.ledger.flush());
+        scene.acked(20).await?;
+        scene.cluster.ledger.pause();
+        scene.acked(20).await?;
+        scene.cluster.ledger.go_on();
+        scene.cluster.kill_ledger();
+        scene.acked(20).await?;
+        scene.cluster.restart_ledger();
+    }
+    scene.acked(10).await?;
+    scene
+        .judge(format!("emptied, paused and killed {times} times"))
+        .await
 }
 
 /// F18. A node is cut off from NATS or from the database, in both directions or in one, and its clients stay.
