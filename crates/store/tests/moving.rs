@@ -1,7 +1,11 @@
 //! Everything of an embedded store gets into PostgreSQL, whenever the move is killed, and the logs go on there as
 //! if they had always been there.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "the helpers of tests are tests, and the seed comes from whoever runs them"
+)]
 
 use std::cell::Cell;
 use std::path::PathBuf;

@@ -156,14 +156,16 @@ fn key_of(act: &Act) -> Option<&SendKey> {
     }
 }
 
+/// An event with the position of its commit.
+pub type Positioned = (u64, Arc<Event>);
+
 /// What was read. Nothing that is not here was looked for.
 #[derive(Default)]
 pub struct Known {
     pub chats: FxHashMap<ChatId, Option<Row>>,
     pub own_heads: FxHashMap<UserId, Seq>,
     pub memberships: FxHashMap<(ChatId, UserId), Option<Membership>>,
-    /// With the positions of their commits.
-    pub events: FxHashMap<(ChatId, Seq), Option<(u64, Arc<Event>)>>,
+    pub events: FxHashMap<(ChatId, Seq), Option<Positioned>>,
     pub used: FxHashMap<SendHash, Option<Used>>,
     pub members: FxHashMap<ChatId, Arc<[UserId]>>,
     /// Rows of the small tables; none where there is none.

@@ -67,7 +67,7 @@ pub struct Lane {
 /// How an attempt ended.
 enum Ended {
     /// All of it is on disk.
-    Committed(Round, Vec<Result<Done>>),
+    Committed(Box<Round>, Vec<Result<Done>>),
     /// Nothing of it is on disk, and it may be tried again.
     Nothing(Trouble),
     /// It is on disk, or it is not.
@@ -170,7 +170,7 @@ impl Lane {
                 ended => ended,
             };
             let trouble = match ended {
-                Ended::Committed(round, done) => return Ok((round, done)),
+                Ended::Committed(round, done) => return Ok((*round, done)),
                 Ended::Failed(failure) => return Err(failure),
                 Ended::Unknown(unknown) => return Err(errors::store_unavailable(unknown.why)),
                 Ended::Nothing(trouble) => trouble,
@@ -253,7 +253,7 @@ impl Lane {
             match asked {
                 Ok(Some(mark)) if mark == unknown.mark => {
                     tracing::warn!("a commit whose answer was lost is there");
-                    return Ended::Committed(unknown.round, unknown.done);
+                    return Ended::Committed(Box::new(unknown.round), unknown.done);
                 }
                 Ok(_) => return Ended::Nothing(unknown.why.into()),
                 Err(_) => tokio::time::sleep(Duration::from_millis(*PAUSE_MS.end())).await,
@@ -319,7 +319,7 @@ async fn attempt<'t>(
         let (round, done) = decided;
         if round.is_empty() {
             return match tx.rollback().await {
-                Ok(()) => Ended::Committed(round, done),
+                Ok(()) => Ended::Committed(Box::new(round), done),
                 Err(error) => nothing(error.into()),
             };
         }
@@ -333,7 +333,7 @@ async fn attempt<'t>(
         }
         *turn = Some(shared.teller.draw());
         return match tx.commit().await {
-            Ok(()) => Ended::Committed(round, done),
+            Ok(()) => Ended::Committed(Box::new(round), done),
             Err(why) if is_lost(&why) => Ended::Unknown(Box::new(Unknown {
                 round,
                 done,
