@@ -424,7 +424,7 @@ async fn a_server_that_is_not_there_is_said_so_and_tried_again() {
         .build()
         .unwrap();
     let refused = nobody.sign_in("ana", "a long enough password").await;
-    assert!(matches!(refused, Err(Error::Offline(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Unreachable(_))), "{refused:?}");
 }
 
 #[tokio::test]

@@ -159,6 +159,7 @@ async fn who_is_no_node_is_refused() {
     let sealed = |call: &Call| {
         let seal = key.seal(call, clock().now_ms());
         let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, call.content_type.as_str());
         headers.insert(header::IDENTITY, call.identity.as_str());
         headers.insert(header::REQUEST_ID, call.request_id.as_str());
         headers.insert(header::TIMEOUT_MS, "20000");
