@@ -387,7 +387,10 @@ async fn half_a_frame_and_bytes_that_are_no_http_end_in_time() {
         ends(&mut stream).await;
     }
     for bytes in [
-        &b"\x16\x03\x01\x02\x00"[..],
+        &b""[..],
+        b"P",
+        b"PRI * HTTP/2.0\r\n\r\nSM",
+        b"\x16\x03\x01\x02\x00",
         b"GET / HTTP/1.1\r\nx: ",
         b"\0\0\0\0",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nxxxxxxxxxxxxxxxx",

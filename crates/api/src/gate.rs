@@ -28,8 +28,9 @@ use tertulia_services::identity::Identity;
 use tertulia_services::ids::{ChatId, LoginId};
 use tracing::Instrument as _;
 
+use crate::call::LocalCall;
+use crate::elsewhere::Elsewhere;
 use crate::error::{finish, raise};
-use crate::nats::Elsewhere;
 
 /// The header that carries the id of a request, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -386,20 +387,6 @@ async fn within<T>(left: Duration, work: impl Future<Output = T>) -> Result<T> {
         Ok(Err(panicked)) => Err(errors::internal(panicked)),
         Err(_) => Err(errors::deadline()),
     }
-}
-
-/// A call that does not come over HTTP.
-pub struct LocalCall {
-    /// `package.Service/Method`.
-    pub path: String,
-    /// The request.
-    pub body: Bytes,
-    /// Its form, and that of the answer.
-    pub format: CodecFormat,
-    /// Request id and trace.
-    pub context: Context,
-    /// How long the caller waits; zero: as long as the gate allows.
-    pub timeout: Duration,
 }
 
 impl Dispatcher for Gate {

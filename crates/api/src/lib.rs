@@ -10,7 +10,9 @@
 
 pub mod error;
 
+pub mod call;
 pub mod convert;
+pub mod elsewhere;
 pub mod gate;
 pub mod http;
 pub mod live;

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "nats")]
 pub mod nats;
+mod opening;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,10 +22,12 @@ use tower::ServiceExt as _;
 
 use crate::lifecycle::{Kind, Lifecycle};
 
+use opening::Opening;
+
 /// The bounds of a door.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How long a client may take to send the head of a request.
+    /// How long a client may take to say its first words, and to send the head of a request.
     pub header_timeout: Duration,
     /// The largest head of a request.
     pub head_bytes_max: usize,
@@ -129,6 +132,7 @@ async fn connection(
         .max_concurrent_streams(options.streams_max)
         .max_header_list_size(options.head_bytes_max as u32)
         .keep_alive_interval(Duration::from_secs(30));
+    let stream = Opening::new(stream, options.header_timeout);
     let serving = builder
         .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
     tokio::pin!(serving);

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tertulia_api::elsewhere::may_be_elsewhere;
 use tertulia_api::live;
-use tertulia_api::nats::may_be_elsewhere;
 use tertulia_kit::bus::nats;
 use tertulia_kit::config::{Field, Loaded, Problems, Schema, Sources};
 use tertulia_kit::limit::Rate;

@@ -35,7 +35,10 @@ async fn main() -> Result<()> {
     };
     let mut parts = vec![edge; options.edges.into()];
     parts.push(Part::Worker);
-    println!("starting PostgreSQL, NATS, Redis and {} nodes …", parts.len());
+    println!(
+        "starting PostgreSQL, NATS, Redis and {} nodes …",
+        parts.len()
+    );
     let cluster = Cluster::start(&parts, &[], rand::random()).await?;
     let urls = cluster.urls();
     for (nth, url) in urls.iter().enumerate() {

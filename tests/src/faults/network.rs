@@ -185,15 +185,17 @@ pub async fn slow_reader(run: Run) -> Result<End> {
 /// How long a peer may dribble: the timeouts below, and what a busy machine adds.
 const DRIBBLE_MAX: Duration = Duration::from_secs(12);
 /// What peers dribble.
-const DRIBBLES: [&str; 4] = [
+const DRIBBLES: [&str; 6] = [
+    "nothing at all",
+    "nothing after the beginning of HTTP/2",
     "the head of a request",
     "the body of a request",
     "nothing after a handshake",
     "the first frame",
 ];
 
-/// F21. Peers that say a byte now and then: of the head of a request, of its body, of a first frame, and of a
-/// frame. Each is let go in time, and nobody else is held up.
+/// F21. Peers that say nothing, or a byte now and then: of the head of a request, of its body, of a first frame, and
+/// of a frame. Each is let go in time, and nobody else is held up.
 pub async fn dribble(run: Run) -> Result<End> {
     let each = run.amount(25, 500);
     let mut setup = Setup {
@@ -219,6 +221,8 @@ pub async fn dribble(run: Run) -> Result<End> {
     // A text frame of 125 bytes of a client, masked by zeroes.
     let frame = [upgrade.as_bytes(), &[0x81, 0xfd, 0, 0, 0, 0]].concat();
     let begun: [&[u8]; DRIBBLES.len()] = [
+        b"",
+        b"PRI * HTTP/2.0\r\n",
         b"GET / HTTP/1.1\r\nX-Slow: ",
         body.as_bytes(),
         upgrade.as_bytes(),

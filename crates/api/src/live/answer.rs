@@ -11,8 +11,9 @@ use tertulia_proto::live::{self as wire, __buffa::oneof::call::Request, __buffa:
 use tertulia_services::access::Caller;
 use tertulia_services::errors;
 
+use crate::call::LocalCall;
 use crate::error::Sent;
-use crate::gate::{Gate, LocalCall};
+use crate::gate::Gate;
 
 /// Calls a method and makes the frame of its answer.
 pub async fn answer(gate: Gate, call: wire::Call, caller: Caller) -> wire::Reply {

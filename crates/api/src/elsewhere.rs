@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use connectrpc::codec::CodecFormat;
 use connectrpc::{ConnectError, ErrorCode, ErrorDetail};
 use tertulia_kit::transport::nats::{Call, Refusal, Remote, Unanswered};
 use tertulia_proto::METHODS;
@@ -13,9 +12,9 @@ use tertulia_proto::live::CallError;
 use tertulia_services::access::Caller;
 use tertulia_services::errors;
 
-use super::{JSON, PROTO, identity};
+use crate::call::LocalCall;
 use crate::error::{DETAIL, Sent, raise};
-use crate::gate::LocalCall;
+use crate::nats::words;
 
 /// Services that are done where the sessions are: a live connection is one, and what a session sends keeps its order
 /// only if nothing between can overtake.
@@ -92,15 +91,11 @@ impl Elsewhere {
             context,
             timeout,
         } = call;
-        let content_type = match format {
-            CodecFormat::Json => JSON,
-            _ => PROTO,
-        };
         let call = Call {
             path,
             body,
-            content_type: content_type.into(),
-            identity: caller.map(identity).unwrap_or_default(),
+            content_type: words::content_type(format).into(),
+            identity: caller.map(words::identity).unwrap_or_default(),
             request_id: context.request_id.as_str().into(),
             traceparent: context.trace.to_string(),
             timeout,
