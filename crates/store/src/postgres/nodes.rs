@@ -62,7 +62,7 @@ impl NodeLease {
             target: target.clone(),
             held: Mutex::new(None),
         };
-        match lease.renew().await {
+        match lease.renew(&mut None).await {
             Ok(()) => Ok(Arc::new(lease)),
             Err(NoLease::AllHeld) => Err(OpenError::NoNode),
             Err(NoLease::Slow) => Err(target.failed(sqlx::Error::PoolTimedOut)),
@@ -72,13 +72,13 @@ impl NodeLease {
 
     /// Renews it until it is told to stop, and takes another one when it was lost.
     pub async fn keep(&self, stopping: CancellationToken) {
-        let mut fails = false;
+        let (mut connection, mut fails) = (None, false);
         while stopping
             .run_until_cancelled(tokio::time::sleep(RENEW_EVERY))
             .await
             .is_some()
         {
-            let kept = self.renew().await;
+            let kept = self.renew(&mut connection).await;
             if let Err(error) = &kept
                 && !fails
             {
@@ -109,11 +109,14 @@ impl NodeLease {
         }
     }
 
-    /// Holds it for longer, or takes another one.
-    async fn renew(&self) -> Result<(), NoLease> {
+    /// Holds it for longer, or takes another one. A connection that is of use afterwards is kept.
+    async fn renew(&self, kept: &mut Option<PgConnection>) -> Result<(), NoLease> {
         let held = *self.held.lock();
         let renewed = within(async {
-            let mut connection = self.target.connect().await?;
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
+                None => self.target.connect().await?,
+            };
             let renewed = match held {
                 Some(held) => renewed(&mut connection, held).await?,
                 None => None,
@@ -122,7 +125,7 @@ impl NodeLease {
                 Some(held) => held,
                 None => taken(&mut connection).await?,
             };
-            connection.close().await?;
+            *kept = Some(connection);
             Ok(renewed)
         });
         let renewed = renewed.await?;
