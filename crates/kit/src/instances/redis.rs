@@ -9,7 +9,7 @@
 )]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -212,36 +212,41 @@ impl Instance {
     /// What it answers to a command that is one line without blanks in its words, by a connection of its own. Of a
     /// list the number of its parts.
     pub fn ask(&self, command: &str) -> String {
-        let mut connection = TcpStream::connect(self.address()).unwrap();
-        connection.set_read_timeout(Some(ANSWER_MAX)).unwrap();
-        connection
-            .write_all(format!("{command}\r\n").as_bytes())
-            .unwrap();
+        self.try_ask(command).unwrap()
+    }
+
+    fn try_ask(&self, command: &str) -> io::Result<String> {
+        let mut connection = TcpStream::connect(self.address())?;
+        connection.set_read_timeout(Some(ANSWER_MAX))?;
+        connection.write_all(format!("{command}\r\n").as_bytes())?;
         let mut answer = BufReader::new(connection);
         let mut line = String::new();
-        answer.read_line(&mut line).unwrap();
+        if answer.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         let line = line.trim_end();
         match line.split_at_checked(1) {
-            Some(("$", "-1")) => String::new(),
+            Some(("$", "-1")) => Ok(String::new()),
             Some(("$", length)) => {
                 let mut text = vec![0; length.parse().unwrap()];
-                answer.read_exact(&mut text).unwrap();
-                String::from_utf8(text).unwrap()
+                answer.read_exact(&mut text)?;
+                Ok(String::from_utf8(text).unwrap())
             }
-            Some(("+" | ":" | "*", rest)) => rest.to_owned(),
+            Some(("+" | ":" | "*", rest)) => Ok(rest.to_owned()),
             _ => panic!("{command}: {line:?}"),
         }
     }
 
-    /// Asks again and again until the answer is as wanted.
+    /// Asks again and again until the answer is as wanted. None is not as wanted either: a server that becomes the
+    /// master lets go of everybody who is connected.
     pub fn ask_until(&self, command: &str, is_wanted: impl Fn(&str) -> bool) {
         let began = Instant::now();
         loop {
-            let answer = self.ask(command);
-            if is_wanted(&answer) {
+            let answer = self.try_ask(command);
+            if answer.as_deref().is_ok_and(&is_wanted) {
                 return;
             }
-            assert!(began.elapsed() < START_MAX, "{command}: {answer}");
+            assert!(began.elapsed() < START_MAX, "{command}: {answer:?}");
             std::thread::yield_now();
         }
     }
