@@ -136,6 +136,24 @@ async fn what_is_handed_on_comes_back_as_if_it_had_been_done_here() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_handed_on_is_charged_once() {
+    let ground = Ground::new();
+    let gateway = ground.gateway().await;
+    // Whoever were charged here as well could not call twice in a second.
+    let narrow = [
+        ("roles", "api"),
+        ("limits.enabled", "true"),
+        ("limits.login_burst", "1"),
+        ("limits.login_per_second", "1"),
+    ];
+    let _api = ground.node(&narrow).await;
+    let ann = sign_up(&gateway.url, "ann").await;
+    for _ in 0..20 {
+        ann.ok(&gateway.url, "GetMe", json!({})).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_nobody_does_it_the_caller_is_told_to_come_back() {
     let ground = Ground::new();
     let gateway = ground.gateway().await;

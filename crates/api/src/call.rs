@@ -18,4 +18,6 @@ pub struct LocalCall {
     pub context: Context,
     /// How long the caller waits; zero: as long as the gate allows.
     pub timeout: Duration,
+    /// Whether the gate of another node has charged the caller's budget for it.
+    pub is_charged: bool,
 }

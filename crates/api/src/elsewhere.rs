@@ -90,6 +90,7 @@ impl Elsewhere {
             format,
             context,
             timeout,
+            ..
         } = call;
         let call = Call {
             path,

@@ -64,6 +64,10 @@ pub struct Gate {
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
+/// The gate of another node has charged for the call.
+#[derive(Debug, Clone, Copy)]
+struct Charged;
+
 /// What the gate found out about a call, for its handler.
 #[derive(Clone)]
 pub struct Admission {
@@ -197,6 +201,7 @@ impl Gate {
             format,
             context,
             timeout,
+            is_charged,
         } = call;
         let Some(descriptor) = self.router.lookup(&path) else {
             return Err(finish(
@@ -219,6 +224,9 @@ impl Gate {
         ctx.extensions_mut().insert(context);
         if let Some(caller) = caller {
             ctx.extensions_mut().insert(caller);
+        }
+        if is_charged {
+            ctx.extensions_mut().insert(Charged);
         }
         let answer = self
             .answer(path, ctx, Payload::new(body, format), format)
@@ -270,6 +278,7 @@ impl Gate {
             context: context.clone(),
             // What is left of the caller's time is all that the next node has.
             timeout: ctx.time_remaining().map_or(most, |left| left.min(most)),
+            is_charged: true,
         };
         let admission = ctx.extensions().get::<Admission>();
         let caller = admission.and_then(|admission| admission.caller.as_ref());
@@ -346,6 +355,9 @@ impl Gate {
     }
 
     fn charge(&self, ctx: &RequestContext, caller: Option<&Caller>, weight: u32) -> Result<()> {
+        if ctx.extensions().get::<Charged>().is_some() {
+            return Ok(());
+        }
         match (caller, ctx.extensions().get::<Peer>()) {
             (Some(caller), _) => self.charge_login(caller, weight),
             (None, Some(peer)) => self.charge_address(peer.0, weight),

@@ -57,6 +57,7 @@ async fn answer(gate: Gate, call: Call) -> Result<Bytes, Refusal> {
         format,
         context,
         timeout: call.timeout,
+        is_charged: true,
     };
     gate.call(local, caller).await.map_err(refusal)
 }

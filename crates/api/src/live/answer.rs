@@ -36,6 +36,7 @@ pub async fn answer(gate: Gate, call: wire::Call, caller: Caller) -> wire::Reply
         format,
         context,
         timeout: Duration::from_millis(call.timeout_ms.into()),
+        is_charged: false,
     };
     let result: reply::Result = match gate.call(local, Some(caller)).await {
         Ok(bytes) if format == CodecFormat::Json => match serde_json::from_slice::<Value>(&bytes) {
