@@ -266,12 +266,21 @@ impl Socket {
 
     /// Opens the socket, says hello, and gives the welcome.
     pub async fn hello(url: &str, token: &str, cursor: &str) -> (Socket, Value) {
+        let welcomed = Socket::try_hello(url, token, cursor).await;
+        welcomed.unwrap_or_else(|code| panic!("closed with {code} before a welcome came"))
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// With the code, when the server closes instead.
+    pub async fn try_hello(url: &str, token: &str, cursor: &str) -> Result<(Socket, Value), u16> {
         let mut socket = Socket::open(url, "tertulia.v1.json").await.unwrap();
         socket
             .send(json!({"hello": {"accessToken": token, "cursor": cursor}}))
             .await;
-        let welcome = socket.frame("welcome").await;
-        (socket, welcome)
+        let welcome = socket.try_frame("welcome").await?;
+        Ok((socket, welcome))
     }
 
     /// Sends a frame. A socket that is closed already takes it in silence.
@@ -297,11 +306,18 @@ impl Socket {
 
     /// The next frame of a kind; others before it are skipped.
     pub async fn frame(&mut self, kind: &str) -> Value {
+        let frame = self.try_frame(kind).await;
+        frame.unwrap_or_else(|code| panic!("closed with {code} before a {kind} came"))
+    }
+
+    async fn try_frame(&mut self, kind: &str) -> Result<Value, u16> {
         loop {
             match self.next().await {
-                Came::Frame(mut frame) if frame.get(kind).is_some() => return frame[kind].take(),
+                Came::Frame(mut frame) if frame.get(kind).is_some() => {
+                    return Ok(frame[kind].take());
+                }
                 Came::Frame(_) => {}
-                Came::Closed(code) => panic!("closed with {code} before a {kind} came"),
+                Came::Closed(code) => return Err(code),
             }
         }
     }

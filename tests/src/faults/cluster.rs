@@ -183,28 +183,24 @@ pub async fn ledger_lost(run: Run) -> Result<End> {
 pub async fn partitions(run: Run) -> Result<End> {
     let mut scene = Scene::open(run).await?;
     let times = run.amount(4, 60);
+    let ways = [
+        &[Direction::Up][..],
+        &[Direction::Down],
+        &[Direction::Up, Direction::Down],
+    ];
     for nth in 0..times {
-        let nth_node = scene.any();
-        let node = &scene.cluster.nodes[nth_node];
+        let node = scene.any();
+        let cut = *ways.choose(&mut scene.random).context("there are some")?;
+        let node = &scene.cluster.nodes[node];
         let proxy = match nth % 2 {
             0 => &node.to_bus,
             _ => &node.to_database,
         };
-        let cut = [
-            &[Direction::Up][..],
-            &[Direction::Down],
-            &[Direction::Up, Direction::Down],
-        ];
-        for direction in *cut.choose(&mut scene.random).context("there are some")? {
-            proxy.set(*direction, Toxics::silent());
-        }
+        cut.iter()
+            .for_each(|direction| proxy.set(*direction, Toxics::silent()));
         scene.acked(30).await?;
-        // What was under way when the network went does not come any more.
-        let proxy = match nth % 2 {
-            0 => &scene.cluster.nodes[nth_node].to_bus,
-            _ => &scene.cluster.nodes[nth_node].to_database,
-        };
         proxy.heal();
+        // What was under way when the network went does not come any more.
         proxy.reset();
         scene.acked(10).await?;
     }
