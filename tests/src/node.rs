@@ -43,7 +43,7 @@ pub struct Local {
     pub url: String,
     folder: TempDir,
     /// What keeps everything, when that is not the folder.
-    _database: Option<Instance>,
+    database: Option<Instance>,
 }
 
 /// Set to `postgres`, nodes in this process keep everything in a database of their own instead of their folder, so
@@ -89,13 +89,13 @@ impl Local {
             node,
             url,
             folder,
-            _database: database,
+            database,
         }
     }
 
     /// A token of a person that this node made an hour ago, signed with its own key.
     pub fn expired_token(&self, person: &Person) -> String {
-        let seed = std::fs::read(self.folder.path().join("data/signing.key")).unwrap();
+        let seed = self.signing_seed();
         // An Ed25519 key in PKCS #8 (RFC 8410) is a fixed head and the seed.
         let mut der = vec![
             0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20,
@@ -112,6 +112,18 @@ impl Local {
         }
         let key = jsonwebtoken::EncodingKey::from_ed_der(&der);
         jsonwebtoken::encode(&header, &claims, &key).unwrap()
+    }
+
+    /// The seed of its key: a file of its own, or what all nodes on one database make of the pepper.
+    fn signing_seed(&self) -> Vec<u8> {
+        let read = |name: &str| std::fs::read(self.folder.path().join("data").join(name)).unwrap();
+        if self.database.is_none() {
+            return read("signing.key");
+        }
+        let pepper = jsonwebtoken::EncodingKey::from_secret(&read("pepper.key"));
+        let algorithm = jsonwebtoken::Algorithm::HS256;
+        let seed = jsonwebtoken::crypto::sign(b"tertulia seed\0access tokens", &pepper, algorithm);
+        URL_SAFE_NO_PAD.decode(seed.unwrap()).unwrap()
     }
 }
 

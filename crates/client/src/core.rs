@@ -50,6 +50,8 @@ pub(crate) struct Mind {
     relist: Option<Relist>,
     /// How often there was a reason to list the messages to be sent later, and how many of these were served.
     scheduled: (i64, i64),
+    /// With which events of the own log the user left chats, since this client runs.
+    left_with: BTreeMap<ChatId, i64>,
     /// The chats that the application shows.
     pub(crate) warm: Vec<ChatId>,
 }
@@ -65,6 +67,7 @@ impl Mind {
             jobs: Jobs::default(),
             relist: None,
             scheduled: (0, 0),
+            left_with: BTreeMap::new(),
             warm: Vec::new(),
             known,
         };
@@ -134,6 +137,11 @@ impl Core {
 
     pub(crate) fn mind(&self) -> MutexGuard<'_, Mind> {
         self.mind.lock()
+    }
+
+    /// The seq of the last event of the own log that is held.
+    pub(crate) fn own_tip(&self) -> i64 {
+        self.mind().known.own_tip
     }
 
     // ---- what is told

@@ -302,6 +302,10 @@ impl Snapshot {
     fn own(&mut self, event: UserEvent) {
         self.own_tip = event.seq;
         let chat = Record::OwnEvent(Box::new(event.clone())).chat();
+        if let (Some(chat), Some(OwnBody::ChatLeft(_))) = (chat, &event.body) {
+            // That of an unknown chat is kept as well: an answer that is older may still tell of the chat.
+            self.chat(chat);
+        }
         let timeline = chat.and_then(|chat| self.chats.get_mut(&chat));
         match (event.body, timeline) {
             (Some(OwnBody::ScheduleChanged(changed)), _) => {

@@ -75,8 +75,9 @@ impl Client {
             user_id,
             ..Default::default()
         };
+        let asked_at = self.core().own_tip();
         let answer = self.core().ask(&request).await?;
-        self.entered(answer.chat.into_option())
+        self.entered(answer.chat.into_option(), asked_at)
     }
 
     /// Makes a group or a channel, owned by the user.
@@ -93,8 +94,9 @@ impl Client {
             client_chat_id: random_id(&*self.core().machine),
             ..Default::default()
         };
+        let asked_at = self.core().own_tip();
         let answer = self.ask_again(&request).await?;
-        self.entered(answer.chat.into_option())
+        self.entered(answer.chat.into_option(), asked_at)
     }
 
     /// Makes a group.
@@ -111,11 +113,12 @@ impl Client {
         .await
     }
 
-    /// Somebody looks at a chat now: all of it is read when that is not much, else its end.
-    pub(super) fn entered(&self, chat: Option<Chat>) -> Result<Chat> {
+    /// Somebody looks at a chat now, which a call has brought that was made when the own log was held up to
+    /// `asked_at`: all of it is read when that is not much, else its end.
+    pub(super) fn entered(&self, chat: Option<Chat>, asked_at: i64) -> Result<Chat> {
         let chat = chat.ok_or_else(|| empty("chat"))?;
-        let (met, fresh) = (chat.clone(), self.core().options.hole_events_max);
-        self.core().change(|set| set.met(met, fresh, true))?;
+        let met = chat.clone();
+        self.core().change(|set| set.entered(met, asked_at))?;
         Ok(chat)
     }
 

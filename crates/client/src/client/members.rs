@@ -217,7 +217,8 @@ impl Client {
             code: code.to_owned(),
             ..Default::default()
         };
+        let asked_at = self.core().own_tip();
         let answer = self.core().ask(&request).await?;
-        self.entered(answer.chat.into_option())
+        self.entered(answer.chat.into_option(), asked_at)
     }
 }

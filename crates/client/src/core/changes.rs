@@ -173,11 +173,21 @@ impl<'a> Changes<'a> {
         self.moved(chat, joined);
     }
 
+    /// The chat of a call that brought the user into it, made when the own log was held up to `asked_at`. What
+    /// came of the own log meanwhile may be newer than the answer.
+    pub(crate) fn entered(&mut self, chat: Chat, asked_at: i64) {
+        let left_with = self.mind.left_with.get(&chat.chat_id);
+        let is_in = left_with.is_none_or(|seq| *seq <= asked_at);
+        self.met(chat, self.options.hole_events_max, is_in);
+    }
+
     /// A chat as the server gave it, with where its log ends.
     pub(crate) fn moved(&mut self, chat: Chat, joined: bool) {
         let (id, head) = (chat.chat_id, chat.head);
         if joined {
             self.mind.jobs.revive(id);
+            // A page of the list that is on its way may be older.
+            self.mind.relist.iter_mut().for_each(|list| list.saw(id));
         }
         let last = chat.last_message.as_option().cloned();
         self.know_head(id, head);
@@ -222,6 +232,9 @@ impl<'a> Changes<'a> {
                     }
                     self.moved(chat, true);
                 }
+            }
+            Some(OwnBody::ChatLeft(left)) => {
+                self.mind.left_with.insert(left.chat_id, event.seq);
             }
             Some(OwnBody::ScheduleChanged(_)) => {
                 // A list that is on its way may be older.

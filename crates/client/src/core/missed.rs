@@ -192,6 +192,7 @@ impl Mind {
         self.own_head = 0;
         self.waiting = None;
         self.holes.clear();
+        self.left_with.clear();
         self.jobs.forget();
         self.relist = None;
     }

@@ -82,6 +82,11 @@ impl Relist {
             unlisted,
         }
     }
+
+    /// The user is in this chat.
+    pub(super) fn saw(&mut self, chat: ChatId) {
+        self.unlisted.remove(&chat);
+    }
 }
 
 impl Core {
@@ -199,6 +204,17 @@ impl Core {
         })
     }
 
+    /// There is no such chat for the user, says the answer to what was asked when the own log was held up to
+    /// `asked_at`. What came of the own log meanwhile may be newer than the answer: then it is asked again.
+    pub(crate) fn chat_gone(&self, chat: ChatId, asked_at: i64) -> Result<bool> {
+        self.change(|set| {
+            if set.mind.known.own_tip == asked_at {
+                set.put(Record::Gone { chat });
+            }
+            true
+        })
+    }
+
     /// A page of the list of chats.
     pub(crate) fn chats_listed(&self, page: ListChatsResponse) -> Result<bool> {
         self.change(|set| {
@@ -206,7 +222,7 @@ impl Core {
                 return true;
             };
             for chat in page.chats {
-                list.unlisted.remove(&chat.chat_id);
+                list.saw(chat.chat_id);
                 set.met(chat, set.options.fresh_events, false);
             }
             if page.next_page_token.is_empty() {

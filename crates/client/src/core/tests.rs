@@ -1,6 +1,8 @@
 //! The core against a model of a server that loses, repeats and reorders what it sends, with restarts in
 //! between. Whatever happens, the client ends up with the logs, and nobody sees anything twice.
 
+mod membership;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use tertulia_proto::chats::event::Body;
+use tertulia_proto::chats::user_event::Body as UserBody;
 use tertulia_proto::chats::{
     Chat, ChatJoined, Event, ListChatsResponse, Membership, Message, ReadState,
     SendMessageResponse, UserEvent,

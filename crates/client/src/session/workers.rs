@@ -9,6 +9,7 @@ use tertulia_proto::chats::{
     Delivered, GetChatRequest, ListChatsRequest, ListEventsRequest, ListScheduledMessagesRequest,
     ListUserEventsRequest, MarkDeliveredRequest, SendMessageRequest, SendMessageResponse,
 };
+use tertulia_proto::errors::Reason;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -147,6 +148,7 @@ async fn fill(
     page_token: String,
 ) -> Result<bool> {
     let wait = core.options.call_timeout;
+    let asked_at = core.own_tip();
     match job {
         Job::Hole(chat_id) => {
             let request = ListEventsRequest {
@@ -155,16 +157,24 @@ async fn fill(
                 limit: PAGE_EVENTS,
                 ..Default::default()
             };
-            let page = calls.ask(&request, wait).await?;
-            core.filled(chat_id, after, page.events, page.head)
+            match calls.ask(&request, wait).await {
+                Ok(page) => core.filled(chat_id, after, page.events, page.head),
+                Err(error) if is_gone(&error) => core.chat_gone(chat_id, asked_at),
+                Err(error) => Err(error),
+            }
         }
         Job::Chat(chat_id) => {
             let request = GetChatRequest {
                 chat_id,
                 ..Default::default()
             };
-            let answer = calls.ask(&request, wait).await?;
-            core.chat_read(answer.chat.into_option().ok_or_else(|| empty("chat"))?)
+            match calls.ask(&request, wait).await {
+                Ok(answer) => {
+                    core.chat_read(answer.chat.into_option().ok_or_else(|| empty("chat"))?)
+                }
+                Err(error) if is_gone(&error) => core.chat_gone(chat_id, asked_at),
+                Err(error) => Err(error),
+            }
         }
         Job::Own => {
             let request = ListUserEventsRequest {
@@ -189,6 +199,11 @@ async fn fill(
             core.scheduled_listed(after, answer.scheduled)
         }
     }
+}
+
+/// Whether the server says that the user is in no such chat.
+fn is_gone(error: &Error) -> bool {
+    error.reason() == Some(Reason::REASON_CHAT_NOT_FOUND)
 }
 
 /// Tells the server what has reached this device: at once when nothing was told for a while, else gathered.

@@ -119,6 +119,8 @@ export class FakeServer {
   calls: string[] = [];
   /** What the next calls of a method meet; each is used once. With `after` it is done and the answer lost. */
   failures: Array<{ method: string; failure: CallFailed; after?: boolean }> = [];
+  /** Until when answers to these methods are on their way. */
+  delayed = new Map<string, Promise<void>>();
   /** Everything that is told live, to whom. */
   onFrame: (user: bigint, frame: Frame) => void = () => undefined;
   now = () => 1_000_000 + this.#ticks++ * 1000;
@@ -383,6 +385,7 @@ export class FakeServer {
         if (plan && !plan.after) throw plan.failure;
         const answer = await this.#answer(name, request, user, deviceId);
         if (plan) throw plan.failure;
+        await this.delayed.get(name);
         return answer;
       },
     };

@@ -40,8 +40,8 @@ export interface Chat extends Details {
   activeAtMs: number;
   /** 1 when only an event told of this chat, and what it is is not known yet. */
   unknown: 0 | 1;
-  /** The person is in it no longer; nothing else is held. */
-  left?: { reason: number; by: UserId };
+  /** The person is in it no longer; nothing else is held. `seq` is that of the own log at which that is so. */
+  left?: { reason: number; by: UserId; seq?: number };
 }
 
 /** An event as it happened; `prev` is the seq before it. */

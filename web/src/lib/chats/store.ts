@@ -2,12 +2,12 @@
 // only ever written in the same transaction as what it covers, or after it.
 
 import { Dexie } from 'dexie';
-import { randomId, type ChatId, type UserId } from '../api/ids';
+import { NOBODY, randomId, type ChatId, type UserId } from '../api/ids';
 import { Changes } from '../tabs/changes';
 import { Database, type HeldDraft } from './database';
 import { Desk, unknownChat } from './desk';
 import { changes, hasHole, healed, hide, jump, needed, noteHead, shouldJump, type ChangesPage, type Chat, type Live, type PageRequest } from './log';
-import type { Event, Mentions, OwnAct, ReadBase, Receipt, Scheduled, Settings, ToldChat, Unsent } from './model';
+import { LeftReason, type Event, type Mentions, type OwnAct, type ReadBase, type Receipt, type Scheduled, type Settings, type ToldChat, type Unsent } from './model';
 import { around, type Part } from './parts';
 import type { Receipts } from './receipts';
 import { newer, rebased, seenUpTo } from './unread';
@@ -278,10 +278,21 @@ export class ChatStore {
     this.changes.publish(change);
   }
 
-  /** Stores chats that were asked for; `listToken` is where the list goes on, null when it is all here. */
-  async putChats(chats: ToldChat[], listToken?: string | null): Promise<void> {
+  /** Up to where the own log is held. */
+  async ownTip(): Promise<number> {
+    return (await this.#own()).synced;
+  }
+
+  /**
+   * Stores chats that were asked for when the own log was held up to `askedAt`: one that the person left after that is
+   * newer than the answer. `listToken` is where the list goes on, null when it is all here.
+   */
+  async putChats(chats: ToldChat[], askedAt: number, listToken?: string | null): Promise<void> {
     await this.#write(async (desk) => {
-      for (const chat of chats) await this.#moved(desk, chat);
+      for (const chat of chats) {
+        const left = (await desk.chat(chat.id))?.left;
+        if (!left || (left.seq ?? 0) <= askedAt) await this.#moved(desk, chat);
+      }
       if (listToken === null) await this.#db.meta.delete('listToken');
       else if (listToken !== undefined) await this.#setMeta('listToken', listToken);
     });
@@ -305,9 +316,15 @@ export class ChatStore {
     this.changes.publish({ scheduled: true });
   }
 
-  /** The server does not know the chat, or the person is in it no longer. */
-  async leave(id: ChatId, left: NonNullable<Chat['left']>): Promise<void> {
-    await this.#write((desk) => this.#left(desk, id, left));
+  /**
+   * There is no such chat for the person, says the answer to what was asked when the own log was held up to `askedAt`.
+   * What came of the own log meanwhile may be newer than the answer: then it is to be asked again.
+   */
+  async gone(id: ChatId, askedAt: number): Promise<void> {
+    await this.#write(async (desk) => {
+      if ((await this.#own()).synced !== askedAt) return;
+      await this.#left(desk, id, { reason: LeftReason.UNSPECIFIED, by: NOBODY, seq: askedAt + 1 });
+    });
     this.changes.publish({ chats: [id], drafts: [id] });
   }
 
@@ -485,14 +502,14 @@ export class ChatStore {
       if (event.seq <= own.synced) continue;
       if (event.prev > own.synced) later.push(event);
       else {
-        if (event.act) await this.#act(desk, event.act, change);
+        if (event.act) await this.#act(desk, event.seq, event.act, change);
         own.synced = event.seq;
       }
     }
     await this.#setMeta('own', { ...own, aside: later.slice(0, OWN_ASIDE_MAX) });
   }
 
-  async #act(desk: Desk, act: OwnAct, change: Change): Promise<void> {
+  async #act(desk: Desk, seq: number, act: OwnAct, change: Change): Promise<void> {
     if (act.kind === 'joined') {
       await this.#moved(desk, act.chat);
       change.drafts = [...(change.drafts ?? []), act.chat.id];
@@ -503,7 +520,7 @@ export class ChatStore {
       change.scheduled = true;
       return;
     }
-    if (act.kind === 'left') return await this.#left(desk, act.chatId, { reason: act.reason, by: act.by });
+    if (act.kind === 'left') return await this.#left(desk, act.chatId, { reason: act.reason, by: act.by, seq });
     const chat = await desk.chat(act.chatId);
     if (!chat || chat.left) return;
     // Of a chat that is not known yet everything is asked for; but its messages may be here already.

@@ -394,6 +394,47 @@ describe('the own log', () => {
     expect(await device.chat(11n)).not.toHaveProperty('left');
   });
 
+  it('does not take a late frame for a chat that it left before this device was here', async () => {
+    server.open(11n, [ANA, ME], ChatKind.GROUP, 'Club');
+    say('a', ANA, 11n);
+    server.part(11n, ANA, ME);
+    const other = new Device(server);
+    devices.push(other);
+    await other.take(server.reset(1, ME), news(1, 11n));
+    await other.whole();
+    expect((await other.store.chat(id(11n)))?.left).toBeDefined();
+    expect(await other.store.chats()).toHaveLength(1);
+    server.add(11n, ANA, [ME]);
+    await other.take(own());
+    expect((await other.store.chats()).map((chat) => chat.title)).toContain('Club');
+  });
+
+  it('believes the own log more than an answer that was given before', async () => {
+    server.open(11n, [ANA, ME], ChatKind.GROUP, 'Club');
+    let arrive = () => {};
+    server.delayed.set('GetChat', new Promise((resolve) => (arrive = resolve)));
+    await device.take(news(say('a', ANA, 11n), 11n));
+    device.pass(1000);
+    await until(() => server.calls.includes('GetChat'));
+    server.part(11n, ANA, ME);
+    const head = server.ownHead(ME);
+    await device.take(server.ownNews(ME, head - 1), server.ownNews(ME, head));
+    arrive();
+    await device.whole();
+    expect((await device.chat(11n))?.left).toBeDefined();
+  });
+
+  it('does not take a chat for gone by an answer that was given before it came in', async () => {
+    server.open(11n, [ANA], ChatKind.GROUP, 'Club');
+    const told = news(say('a', ANA, 11n), 11n);
+    await device.take(told);
+    const askedAt = await device.store.ownTip();
+    server.add(11n, ANA, [ME]);
+    await device.take(own());
+    await device.store.gone(id(11n), askedAt);
+    expect((await device.store.chats()).map((chat) => chat.title)).toContain('Club');
+  });
+
   it('moves what was read, clears the mark, and counts what came after it', async () => {
     const seqs = ['a', 'b', 'c'].map((text) => say(text));
     await device.take(...seqs.map((seq) => news(seq)));

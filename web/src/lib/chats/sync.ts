@@ -5,10 +5,10 @@ import { ChatsService } from '../../gen/tertulia/chats/v1/chats_pb';
 import { MessagesService } from '../../gen/tertulia/chats/v1/messages_pb';
 import { call, type Carrier } from '../api/call';
 import { CallFailed, Reason } from '../api/failure';
-import { chatId, NOBODY, type ChatId } from '../api/ids';
+import { chatId, type ChatId } from '../api/ids';
 import type { News } from '../live/connection';
 import type { Live } from './log';
-import { LeftReason, toChat, toEvent, toReceipts, toScheduled } from './model';
+import { toChat, toEvent, toReceipts, toScheduled } from './model';
 import { fetchPage } from './pages';
 import type { ChatStore, Heads, Lacking, MovedReceipts, OwnEvent } from './store';
 import { verify, type Verified } from './verify';
@@ -235,9 +235,9 @@ export class Sync {
     let brought = lacking.own !== undefined || lacking.ask.length > 0;
     if (lacking.own !== undefined) await this.#readOwn(lacking.own);
     for (const id of lacking.ask) {
-      await this.#orGone(id, async () => {
+      await this.#orGone(id, async (askedAt) => {
         const { chat } = await call(carrier, ChatsService.method.getChat, { chatId: BigInt(id) });
-        if (chat) await store.putChats([toChat(chat)]);
+        if (chat) await store.putChats([toChat(chat)], askedAt);
       });
     }
     for (const { id, tip } of lacking.holes) {
@@ -258,12 +258,13 @@ export class Sync {
     await store.putOwnPage(own, head, !last || Number(last.seq) >= head);
   }
 
-  async #orGone(id: ChatId, work: () => Promise<void>): Promise<void> {
+  async #orGone(id: ChatId, work: (askedAt: number) => Promise<void>): Promise<void> {
+    const askedAt = await this.#options.store.ownTip();
     try {
-      await work();
+      await work(askedAt);
     } catch (thrown) {
       if (!(thrown instanceof CallFailed) || thrown.reason !== Reason.CHAT_NOT_FOUND) throw thrown;
-      await this.#options.store.leave(id, { reason: LeftReason.UNSPECIFIED, by: NOBODY });
+      await this.#options.store.gone(id, askedAt);
     }
   }
 
@@ -274,16 +275,17 @@ export class Sync {
     const { store, carrier } = this.#options;
     try {
       for (let token = await store.listToken(); token !== undefined; ) {
+        const askedAt = await store.ownTip();
         const answer = await call(carrier, ChatsService.method.listChats, { limit: LIST_CHATS, pageToken: token });
         token = answer.nextPageToken || undefined;
-        await store.putChats(answer.chats.map(toChat), token ?? null);
+        await store.putChats(answer.chats.map(toChat), askedAt, token ?? null);
       }
       if (await store.lacksScheduled()) {
         const { scheduled } = await call(carrier, MessagesService.method.listScheduledMessages, {});
         await store.putScheduled(scheduled.map(toScheduled));
       }
     } catch (thrown) {
-      if (thrown instanceof CallFailed && thrown.reason === Reason.BAD_CURSOR) await store.putChats([], '');
+      if (thrown instanceof CallFailed && thrown.reason === Reason.BAD_CURSOR) await store.putChats([], 0, '');
       else if (!(thrown instanceof CallFailed) && !this.#stopped) this.#options.onTrouble(thrown);
     } finally {
       this.#listing = false;

@@ -11,7 +11,7 @@ import type { Drafts } from './drafts';
 import type { ChatList } from './list.svelte';
 import type { Chat } from './log';
 import type { Members } from './members.svelte';
-import { ChatKind, type Settings } from './model';
+import { ChatKind, type Settings, type ToldChat } from './model';
 import type { ChatStore } from './store';
 import type { Typing } from './typing.svelte';
 import type { Verbs } from './verbs';
@@ -90,11 +90,14 @@ export class Talk {
   /** Opens the chat with a user. */
   async talkTo(user: UserId): Promise<void> {
     const known = this.list.chats.find((chat) => chat.kind === ChatKind.DIRECT && otherOf(chat, this.me.userId) === user);
-    this.router.open(known?.id ?? (await this.#told(await this.verbs.openDirect(user))));
+    this.router.open(known?.id ?? (await this.enter(() => this.verbs.openDirect(user))));
   }
 
-  async #told(chat: Parameters<ChatStore['putChats']>[0][number]): Promise<ChatId> {
-    await this.store.putChats([chat]);
+  /** Comes into a chat by a call, and gives which that is. */
+  async enter(call: () => Promise<ToldChat>): Promise<ChatId> {
+    const askedAt = await this.store.ownTip();
+    const chat = await call();
+    await this.store.putChats([chat], askedAt);
     return chat.id;
   }
 }
