@@ -12,9 +12,13 @@ mod memory;
 pub mod suite;
 
 use std::fmt;
+use std::future::{Future, poll_fn};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
+use tokio::time::{Instant, sleep_until};
 
 use crate::error::Result;
 
@@ -68,4 +72,22 @@ pub trait Leases: Send + Sync {
     /// # Errors
     /// The failure of the keeper.
     async fn release(&self, lease: Lease) -> Result<()>;
+}
+
+/// Runs a task until its time is over, and not a step longer: a process that was stopped for a while does not go on
+/// with it when it wakes up. None when the time was over first.
+pub(crate) async fn within<T>(
+    until: Instant,
+    mut task: impl Future<Output = T> + Unpin,
+) -> Option<T> {
+    // A timer that is due is not always told before other news, so the clock is looked at before each step.
+    let step = poll_fn(|cx| match Instant::now() >= until {
+        true => Poll::Ready(None),
+        false => task.poll_unpin(cx).map(Some),
+    });
+    tokio::select! {
+        biased;
+        ended = step => ended,
+        () = sleep_until(until) => None,
+    }
 }

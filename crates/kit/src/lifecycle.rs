@@ -5,7 +5,7 @@
 //! |--------------|--------------|----------------------------------|------------------------------------|
 //! | `Door`       | first        | accepts nobody any more, ends    | stops the node; so does an early end |
 //! | `Connection` | second       | says goodbye inside the grace    | ends it alone                      |
-//! | `Job`        | third        | finishes, or leaves a whole step | ends it alone, logged              |
+//! | `Work`       | third        | finishes, or leaves a whole step | ends it alone, logged              |
 //! | a loop       | third        | finishes its round               | again after a pause; the third within a minute stops the node |
 //!
 //! The stores close last, so that whoever still works can still write. What outlasts its grace is dropped
@@ -42,8 +42,8 @@ pub enum Kind {
     Door,
     /// Serves one of them.
     Connection,
-    /// Work that ends by itself.
-    Job,
+    /// What ends by itself.
+    Work,
 }
 
 /// Why the node stops.
@@ -77,7 +77,7 @@ pub struct Grace {
     pub doors: Duration,
     /// For the connections to say goodbye.
     pub connections: Duration,
-    /// For loops and jobs to finish.
+    /// For loops and work to finish.
     pub work: Duration,
     /// For each store to close.
     pub close: Duration,
@@ -100,7 +100,7 @@ impl Grace {
 pub struct Stopped {
     /// How many connections were dropped because they outlasted the grace.
     pub connections_dropped: usize,
-    /// How many loops and jobs were.
+    /// How many loops and how much work was.
     pub work_dropped: usize,
     /// Which stores did not close, and why.
     pub not_closed: Vec<(&'static str, String)>,
@@ -317,7 +317,7 @@ impl Lifecycle {
         match kind {
             Kind::Door => &self.0.doors,
             Kind::Connection => &self.0.connections,
-            Kind::Job => &self.0.work,
+            Kind::Work => &self.0.work,
         }
     }
 

@@ -5,6 +5,7 @@ pub mod config;
 pub mod config_command;
 pub mod due;
 pub mod harm;
+pub mod jobs;
 pub mod logins;
 mod metrics;
 pub mod migrate_store;

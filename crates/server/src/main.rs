@@ -10,6 +10,7 @@ use tertulia_server::anew;
 use tertulia_server::config::{self, Config};
 use tertulia_server::config_command::{self, ConfigCommand};
 use tertulia_server::harm::Harm;
+use tertulia_server::jobs;
 use tertulia_server::migrate_store::{self, MigrateStore};
 use tertulia_server::plan::{self, Plan};
 use tertulia_server::verify::{self, Verify};
@@ -41,6 +42,8 @@ enum Command {
     Verify(Verify),
     /// Moves everything that a data folder keeps into PostgreSQL, while its server is stopped.
     MigrateStore(MigrateStore),
+    /// Shows the jobs that failed for good, and has them tried again or forgotten.
+    Jobs(jobs::Command),
     /// Computes what a deployment takes: nodes, cores, memory, network and storage.
     Plan(Plan),
     #[command(flatten)]
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Command::Config(command) => config_command::run(command),
         Command::Verify(command) => runtime.block_on(verify::run(command)),
         Command::MigrateStore(command) => runtime.block_on(migrate_store::run(command)),
+        Command::Jobs(command) => runtime.block_on(jobs::run(command)),
         Command::Plan(command) => plan::run(command),
         Command::Client(command) => runtime.block_on(tertulia_cli::run(command)),
     };

@@ -13,6 +13,7 @@ use tertulia_api::live::told::Told;
 use tertulia_kit::bus::Bus as _;
 use tertulia_kit::bus::nats::Nats;
 use tertulia_kit::health::Health;
+use tertulia_kit::job::Workers;
 use tertulia_kit::lease::Leader;
 use tertulia_kit::lifecycle::{Kind, Lifecycle};
 use tertulia_kit::metrics::{self, Metrics};
@@ -89,6 +90,28 @@ pub fn of_leader(metrics: &Metrics, leader: Arc<Leader>) {
         "tertulia_leads_due",
         "Whether this node does what is due, of those that share a database.",
         move || u64::from(leader.leads()),
+    );
+}
+
+/// What became of the jobs that were done here.
+pub fn of_jobs(metrics: &Metrics, workers: &Arc<Workers>) {
+    let counted = Arc::clone(workers);
+    metrics.counter(
+        "tertulia_jobs_done_total",
+        "Jobs that were done on this node.",
+        move || counted.done.get(),
+    );
+    let counted = Arc::clone(workers);
+    metrics.counter(
+        "tertulia_job_tries_failed_total",
+        "Tries of jobs on this node that came to nothing.",
+        move || counted.failed.get(),
+    );
+    let counted = Arc::clone(workers);
+    metrics.counter(
+        "tertulia_jobs_dead_total",
+        "Jobs that failed for good on this node and wait for somebody to replay them.",
+        move || counted.buried.get(),
     );
 }
 

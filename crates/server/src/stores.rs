@@ -10,6 +10,7 @@ use tertulia_kit::clock::SharedClock;
 use tertulia_kit::error::Failure;
 use tertulia_kit::health::Health;
 use tertulia_kit::id::{NoNode, Node, NodeIds};
+use tertulia_kit::job::Jobs;
 use tertulia_kit::lease::Leases;
 use tertulia_kit::lifecycle::{Kind, Lifecycle};
 use tertulia_kit::lock::DataFolder;
@@ -19,6 +20,7 @@ use tertulia_services::chats::ChatStore;
 use tertulia_services::identity::{AccountStore, Peppers};
 use tertulia_services::users::ProfileStore;
 use tertulia_store::fjall;
+use tertulia_store::jobs;
 use tertulia_store::postgres::{self, NodeLease, Postgres, Target};
 use tertulia_store::sqlite::Sqlite;
 
@@ -87,6 +89,8 @@ pub struct Stores {
     pub chats: Arc<dyn ChatStore>,
     /// Which node this process is.
     pub nodes: Arc<dyn NodeIds>,
+    /// What is done later.
+    pub jobs: Arc<dyn Jobs>,
     /// What nodes have together, when there may be others.
     pub shared: Option<Shared>,
     engine: Engine,
@@ -152,14 +156,15 @@ impl Stores {
         let closing = Arc::clone(&chats);
         lifecycle.close_at_end("chats", || async move { closing.close().await });
 
-        let told = lifecycle.told(Kind::Job);
+        let told = lifecycle.told(Kind::Work);
         let data = Arc::from(folder.path());
         let watching = anew::watch(Arc::clone(&chats), data, lifecycle.clone(), told);
-        lifecycle.spawn(Kind::Job, "anew", watching);
+        lifecycle.spawn(Kind::Work, "anew", watching);
         Ok(Stores {
             accounts: Arc::new(people.clone()),
             profiles: Arc::new(people.clone()),
             chats: chats.clone(),
+            jobs: Arc::new(jobs::Jobs::beside(&people)),
             // The lock on the folder keeps every other process from being this node.
             nodes: Arc::new(Node::FIRST),
             shared: None,
@@ -182,8 +187,8 @@ impl Stores {
         }
         postgres::prepare(target).await?;
         let lease = NodeLease::take(target).await?;
-        let (kept, told) = (Arc::clone(&lease), lifecycle.told(Kind::Job));
-        lifecycle.spawn(Kind::Job, "node id", async move { kept.keep(told).await });
+        let (kept, told) = (Arc::clone(&lease), lifecycle.told(Kind::Work));
+        lifecycle.spawn(Kind::Work, "node id", async move { kept.keep(told).await });
         let people = Postgres::of(target);
         let chats = postgres::ChatLog::open(target, config.store.postgres(), feed, clock).await?;
         let leases = postgres::Leases::of(target);
@@ -200,6 +205,7 @@ impl Stores {
             accounts: Arc::new(people.clone()),
             profiles: Arc::new(people.clone()),
             chats: chats.clone(),
+            jobs: Arc::new(jobs::Jobs::beside(&people)),
             nodes: lease.clone(),
             shared: Some(Shared(target.clone())),
             engine: Engine::Postgres {

@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::due;
 use crate::harm::Harm;
+use crate::jobs;
 use crate::logins;
 use crate::metrics;
 use crate::roles::Role;
@@ -129,15 +130,15 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     }
     let identity = Arc::new(identity);
     if linked.is_some() || stores.shared.is_some() {
-        let told = lifecycle.told(Kind::Job);
+        let told = lifecycle.told(Kind::Work);
         let learning = logins::keep_learning(identity.clone(), told);
-        lifecycle.spawn(Kind::Job, "logins", learning);
+        lifecycle.spawn(Kind::Work, "logins", learning);
     }
     let chats = Arc::new(Chats::new(
         stores.chats.clone(),
         users.clone(),
         feed,
-        ids,
+        Arc::clone(&ids),
         clock.clone(),
         config.chats.limits(),
     ));
@@ -146,15 +147,25 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         .filter(|_| config.roles.has(Role::Worker))
         .map(|leases| Leader::new(leases, "due", due::LEASE_LASTS));
     if config.roles.has(Role::Worker) {
-        let told = lifecycle.told(Kind::Job);
+        let told = lifecycle.told(Kind::Work);
         let doing = due::keep_doing(
             chats.clone(),
             config.chats.due_interval(),
             leader.clone(),
             told,
         );
-        lifecycle.spawn(Kind::Job, "due", doing);
+        lifecycle.spawn(Kind::Work, "due", doing);
     }
+    let workers = match config.roles.has(Role::Worker) {
+        true => {
+            let (jobs, identity) = (Arc::clone(&stores.jobs), Arc::clone(&identity));
+            let workers = jobs::workers(jobs, identity, Arc::clone(&ids), clock.clone())?;
+            let (doing, told) = (Arc::clone(&workers), lifecycle.told(Kind::Work));
+            lifecycle.spawn(Kind::Work, "jobs", async move { doing.run(told).await });
+            Some(workers)
+        }
+        false => None,
+    };
     let services = Services {
         identity: identity.clone(),
         users,
@@ -235,6 +246,9 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     }
     if let Some(leader) = leader {
         metrics::of_leader(&numbers, leader);
+    }
+    if let Some(workers) = workers {
+        metrics::of_jobs(&numbers, &workers);
     }
     let metrics = metrics::serve(&numbers, &health, &config.metrics.listen, &lifecycle).await?;
     health.ready();

@@ -55,6 +55,8 @@ const DEVICE_NAME_CHARS_MAX: usize = 100;
 const NAMES_WATCHED_MAX: usize = 100_000;
 /// How long a login is kept after it is over, so that its tokens are still answered by what became of it.
 const OVER_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How many logins are forgotten in one commit.
+const FORGOTTEN_AT_ONCE: usize = 500;
 
 /// How far the clocks of two nodes may be apart, in milliseconds, and a login's end still be learnt of.
 const CLOCKS_APART_MAX_MS: i64 = 60_000;
@@ -348,6 +350,26 @@ impl Identity {
         }
         self.learnt_to_ms.store(now, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Forgets the logins that are long over; how many that were. Who signs in has their own forgotten at once; this is
+    /// for those who do not come back.
+    ///
+    /// # Errors
+    /// The failure of the store; what was forgotten until then is.
+    pub async fn forget_long_over(&self) -> Result<usize> {
+        let before_ms = self.clock.now_ms() - millis(OVER_KEPT);
+        let mut forgotten = 0;
+        loop {
+            let more = self
+                .store
+                .forget_logins(before_ms, FORGOTTEN_AT_ONCE)
+                .await?;
+            forgotten += more;
+            if more < FORGOTTEN_AT_ONCE {
+                return Ok(forgotten);
+            }
+        }
     }
 
     /// The public keys that may have signed a valid access token; the one that signs now is the first.

@@ -29,6 +29,8 @@ pub struct People<DB: Database> {
     pub(crate) readers: Pool<DB>,
     /// The statement that begins a transaction in which what is read is still so when it is written.
     pub(crate) begin: &'static str,
+    /// The statement that tells the engine's time, in milliseconds since 1970.
+    pub(crate) now: &'static str,
 }
 
 impl<DB: Database> Clone for People<DB> {
@@ -37,6 +39,7 @@ impl<DB: Database> Clone for People<DB> {
             writer: self.writer.clone(),
             readers: self.readers.clone(),
             begin: self.begin,
+            now: self.now,
         }
     }
 }
@@ -58,25 +61,25 @@ impl<DB: Engine> People<DB> {
         self.writer.close().await;
     }
 
-    async fn read(&self, query: Query<'_>) -> Result<Vec<DB::Row>, sqlx::Error> {
+    pub(crate) async fn read(&self, query: Query<'_>) -> Result<Vec<DB::Row>, sqlx::Error> {
         let mut connection = self.readers.acquire().await?;
         DB::run(&mut connection, query).await
     }
 
     /// One statement that is committed by itself.
-    async fn write(&self, query: Query<'_>) -> Result<Vec<DB::Row>, sqlx::Error> {
+    pub(crate) async fn write(&self, query: Query<'_>) -> Result<Vec<DB::Row>, sqlx::Error> {
         let mut connection = self.writer.acquire().await?;
         DB::run(&mut connection, query).await
     }
 
     /// A transaction that may write. Dropped without a commit, it changes nothing.
-    async fn begin(&self) -> Result<sqlx::Transaction<'static, DB>, sqlx::Error> {
+    pub(crate) async fn begin(&self) -> Result<sqlx::Transaction<'static, DB>, sqlx::Error> {
         self.writer.begin_with(self.begin).await
     }
 }
 
 /// Tries a write again that the engine has taken back whole.
-async fn again<T, F>(mut write: impl FnMut() -> F) -> Result<T>
+pub(crate) async fn again<T, F>(mut write: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T, sqlx::Error>>,
 {

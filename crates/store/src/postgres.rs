@@ -203,6 +203,7 @@ impl People<sqlx::Postgres> {
             writer: pool.clone(),
             readers: pool,
             begin: "BEGIN",
+            now: "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT",
         }
     }
 }

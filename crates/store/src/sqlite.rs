@@ -22,6 +22,8 @@ const CONNECTION_WAIT: Duration = Duration::from_secs(5);
 /// How long a write waits for another process that writes, such as a backup's checkpoint.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 
+const NOW: &str = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// People in a file.
@@ -124,7 +126,18 @@ impl People<sqlx::Sqlite> {
             readers,
             // It holds the writing connection and the file from its beginning.
             begin: "BEGIN IMMEDIATE",
+            now: NOW,
         })
+    }
+
+    /// Opens the file beside the server that may have it open, if it has the schema of this version.
+    ///
+    /// # Errors
+    /// As [`OpenError`] says.
+    pub async fn open_beside(path: &Path) -> Result<Sqlite, OpenError> {
+        let as_it_is = Sqlite::open_as_it_is(path).await?;
+        as_it_is.close().await;
+        Sqlite::open(path).await
     }
 
     /// Opens the file to read it, and changes nothing in it.
@@ -159,6 +172,7 @@ impl People<sqlx::Sqlite> {
                 writer: readers.clone(),
                 readers,
                 begin: "BEGIN",
+                now: NOW,
             }),
         }
     }

@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
@@ -13,6 +14,7 @@ use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use tertulia_kit::clock::ManualClock;
 use tertulia_kit::instances::postgres::Instance;
+use tertulia_kit::job::{JobId, Jobs as _, NewJob};
 use tertulia_services::chats::{
     Act, Chat, ChatKind, ChatStore, Command, Committed, Done, Draft, Fact, Forward, ForwardedCopy,
     Invite, Limits, Mentions, NewChat, NewMessage, Pair, Position, Role, SEND_KEYS_KEPT_MS,
@@ -23,6 +25,7 @@ use tertulia_services::identity::suite::account;
 use tertulia_services::ids::{ChatId, LoginId, MessageId, ScheduledId, UserId};
 use tertulia_services::users::{ProfileStore as _, Update};
 use tertulia_store::fjall;
+use tertulia_store::jobs::Jobs;
 use tertulia_store::moving::{Bounds, Move, MoveError, Phase, Progress, Report};
 use tertulia_store::postgres::{self, ChatLog, Postgres, Target};
 use tertulia_store::sqlite::Sqlite;
@@ -42,6 +45,15 @@ struct Nobody;
 
 impl Committed for Nobody {
     fn committed(&self, _: Vec<Fact>) {}
+}
+
+fn job(id: i64) -> NewJob {
+    NewJob {
+        id: JobId(id),
+        kind: format!("work {id}"),
+        about: "something".into(),
+        delay: Duration::ZERO,
+    }
 }
 
 /// A data folder whose server is stopped.
@@ -95,6 +107,16 @@ impl Folder {
             at_ms: BEGIN_MS,
         };
         people.update(about).await.unwrap();
+        let jobs = Jobs::beside(&people);
+        for id in [1, 2] {
+            assert!(
+                jobs.enqueue_occurrence("nightly", id, job(id))
+                    .await
+                    .unwrap()
+            );
+        }
+        let failed = jobs.claim("work 2", 1, Duration::ZERO).await.unwrap();
+        assert!(jobs.bury(&failed[0], "no such thing").await.unwrap());
         people.close().await;
     }
 
@@ -409,6 +431,16 @@ async fn what_was_moved_is_found_as_it_was_and_positions_and_send_keys_go_on() {
     assert!(again.position().await.unwrap() >= news.position);
 
     let people = Postgres::of(&target);
+    let jobs = Jobs::beside(&people);
+    let due = jobs.claim("work 1", 1, Duration::ZERO).await.unwrap();
+    assert_eq!((due[0].id, due[0].about.as_str()), (JobId(1), "something"));
+    let dead = jobs.dead(JobId(0), 10).await.unwrap();
+    assert_eq!(
+        (dead[0].job.id, dead[0].why.as_str()),
+        (JobId(2), "no such thing")
+    );
+    let late = jobs.enqueue_occurrence("nightly", 2, job(3)).await;
+    assert!(!late.unwrap(), "it has occurred");
     let ana = people.by_name("user1").await.unwrap().unwrap();
     assert_eq!(ana.user, ANA);
     assert_eq!(

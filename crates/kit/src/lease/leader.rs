@@ -11,11 +11,10 @@
 //! process that was stopped does not go on with its task when it wakes up; but what the task has sent before may still
 //! arrive, and the store refuses it by its token.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -24,7 +23,7 @@ use rand::Rng as _;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Lease, Leases};
+use super::{Lease, Leases, within};
 
 /// In how many parts of its time a lease is renewed; each time the answer may take one part.
 const PARTS: u32 = 4;
@@ -118,15 +117,9 @@ impl Leader {
         let mut next = asked + self.part();
         let mut renewing: Fuse<BoxFuture<'_, (Instant, Option<bool>)>> = Fuse::terminated();
         loop {
-            // A timer that is due is not always told before other news, so the clock is looked at before each step.
-            let step = poll_fn(|cx| match Instant::now() >= until {
-                true => Poll::Ready(End::Over),
-                false => task.as_mut().poll(cx).map(|()| End::Done),
-            });
             tokio::select! {
                 biased;
-                end = step => return end,
-                () = sleep_until(until) => return End::Over,
+                ended = within(until, task.as_mut()) => return ended.map_or(End::Over, |()| End::Done),
                 (asked, renewed) = &mut renewing => match renewed {
                     Some(true) => until = asked + own,
                     Some(false) => return End::Over,

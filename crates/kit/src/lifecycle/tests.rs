@@ -23,7 +23,7 @@ async fn a_stop_goes_from_the_doors_over_the_connections_and_the_work_to_the_sto
     let node = Lifecycle::new();
     let (tell, mut told) = mpsc::channel(10);
     for (kind, name) in [
-        (Kind::Job, "job"),
+        (Kind::Work, "job"),
         (Kind::Connection, "connection"),
         (Kind::Door, "door"),
     ] {
@@ -80,7 +80,7 @@ async fn a_connection_that_outlasts_the_grace_is_dropped() {
 async fn a_connection_that_panics_ends_alone() {
     let node = Lifecycle::new();
     node.spawn(Kind::Connection, "connection", async { panic_on_purpose() });
-    node.spawn(Kind::Job, "job", async { Err::<(), _>("on purpose") });
+    node.spawn(Kind::Work, "job", async { Err::<(), _>("on purpose") });
     let told = node.told(Kind::Connection);
     node.spawn(Kind::Connection, "connection", async move {
         told.cancelled().await

@@ -162,4 +162,17 @@ impl AccountStore for Memory {
             .filter_map(|login| Some((login.id, login.ended_at_ms?)));
         Ok(ended.filter(|(_, at_ms)| *at_ms >= since_ms).collect())
     }
+
+    async fn forget_logins(&self, before_ms: i64, limit: usize) -> Result<usize> {
+        let mut kept = self.kept.lock();
+        let over = kept.logins.values().filter(|login| {
+            let ended_ms = login.ended_at_ms.unwrap_or(i64::MAX);
+            ended_ms.min(login.expires_at_ms) < before_ms
+        });
+        let over: Vec<LoginId> = over.map(|login| login.id).take(limit).collect();
+        for login in &over {
+            kept.logins.remove(login);
+        }
+        Ok(over.len())
+    }
 }

@@ -47,6 +47,9 @@ pub trait AccountStore: Send + Sync + 'static {
 
     /// The logins that ended at `since_ms` or later, with the time of the end, in no order.
     async fn ended_since(&self, since_ms: i64) -> Result<Vec<(LoginId, i64)>>;
+
+    /// Forgets at most `limit` logins, of any users, that ended or expired before `before_ms`; how many that were.
+    async fn forget_logins(&self, before_ms: i64, limit: usize) -> Result<usize>;
 }
 
 /// Hears that a login has ended, after that is on disk, so that its live sessions close at once. Called

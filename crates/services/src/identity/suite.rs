@@ -33,6 +33,7 @@ macro_rules! account_store_suite {
             ended_logins_are_told_since_a_time
             the_oldest_login_ends_when_there_are_too_many
             what_is_long_over_is_forgotten
+            what_is_over_is_forgotten_of_all_users_so_many_at_once
         );
     };
     (@ $fresh:expr; $($claim:ident)*) => {
@@ -403,4 +404,30 @@ pub async fn what_is_long_over_is_forgotten(store: Arc<impl AccountStore>) {
         ids(&store.logins(UserId(1), NOW + 5_003).await.unwrap()),
         [14, 13, 12]
     );
+}
+
+pub async fn what_is_over_is_forgotten_of_all_users_so_many_at_once(store: Arc<impl AccountStore>) {
+    store.create(account(1, "ana", "Ana")).await.unwrap();
+    store.create(account(2, "bob", "Bob")).await.unwrap();
+    for id in 11..=13 {
+        store
+            .add_login(login(1, id, NOW + 5_000), KEEP_ALL)
+            .await
+            .unwrap();
+    }
+    for id in [11, 12] {
+        store
+            .end_login(UserId(1), LoginId(id), NOW + 5_000)
+            .await
+            .unwrap();
+    }
+    let before = NOW + 5_001;
+    // The two logins of the beginning have expired, and two of the others have ended.
+    assert_eq!(store.forget_logins(before, 3).await.unwrap(), 3);
+    assert_eq!(store.forget_logins(before, 3).await.unwrap(), 1);
+    assert_eq!(store.forget_logins(before, 3).await.unwrap(), 0);
+    for id in [1, 2, 11, 12] {
+        assert_eq!(store.login(LoginId(id)).await.unwrap(), None, "{id}");
+    }
+    assert!(store.login(LoginId(13)).await.unwrap().is_some());
 }

@@ -97,6 +97,27 @@ pub const TABLES: &[Table] = &[
         from: From::People,
     },
     Table {
+        name: "jobs",
+        columns: &[
+            ("job_id", Int),
+            ("kind", Text),
+            ("about", Text),
+            ("attempt", Int),
+            ("begun_before", Int),
+            ("due_ms", Int),
+            ("dead_at_ms", Int),
+            ("why", Text),
+        ],
+        key: 1,
+        from: From::People,
+    },
+    Table {
+        name: "job_schedules",
+        columns: &[("schedule", Text), ("newest_ms", Int)],
+        key: 1,
+        from: From::People,
+    },
+    Table {
         name: "chats",
         columns: &[
             ("chat_id", Int),

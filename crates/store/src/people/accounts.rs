@@ -108,6 +108,19 @@ impl<DB: Engine> AccountStore for People<DB> {
             .map(|row| Ok((LoginId(row.int(0)?), row.int(1)?)));
         ended.collect::<Result<_, _>>().map_err(failure)
     }
+
+    async fn forget_logins(&self, before_ms: i64, limit: usize) -> Result<usize> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let forgotten = again(|| async {
+            let forget = query(
+                "DELETE FROM logins WHERE login_id IN (
+                     SELECT login_id FROM logins WHERE ended_at_ms < $1 OR expires_at_ms < $1 LIMIT $2)
+                 RETURNING login_id",
+            );
+            self.write(forget.with(before_ms).with(limit)).await
+        });
+        Ok(forgotten.await?.len())
+    }
 }
 
 impl<DB: Engine> People<DB> {
