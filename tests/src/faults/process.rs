@@ -101,11 +101,11 @@ const STOP_MAX: Duration = Duration::from_secs(8);
 /// once, what was acknowledged stays, and the process is gone within its grace.
 pub async fn stopped(run: Run) -> Result<End> {
     let mut setup = Setup::default();
-    setup.plan.devices_each = run.amount(2, 20);
+    setup.plan.devices_each = run.amount(2, 10);
     let of_one = LISTENERS + setup.plan.devices_each;
     setup.settings = vec![("live.sessions_per_user_max", (2 * of_one).to_string())];
     let mut scene = Scene::open(run, setup).await?;
-    let times = run.amount(2, 50);
+    let times = run.amount(2, 20);
     let mut slowest = Duration::ZERO;
     for _ in 0..times {
         scene.acked(40).await?;

@@ -7,41 +7,19 @@
     reason = "a test that has no server can not go on"
 )]
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
+
+use super::keeper::{Keeper, found, shell};
 
 /// How long a start may take.
 const START_MAX: Duration = Duration::from_secs(30);
-/// How many lines of its log may wait to be looked at.
-const LINES_MAX: usize = 1_024;
-
-/// What ends the server when nobody holds the other end of its input any more.
-const KEEPER: &str = r#"
-    trap '' INT TERM HUP
-    "$@" 2>&1 &
-    server=$!
-    echo "pid $server"
-    read -r word
-    # Else the shell tells that it was killed.
-    exec 2>/dev/null
-    kill -KILL "$server" 2>/dev/null
-    wait "$server"
-"#;
 
 /// A server.
 pub struct Instance {
     program: String,
     arguments: Vec<String>,
     port: u16,
-    running: Option<Running>,
-}
-
-struct Running {
-    keeper: Child,
-    /// The server itself.
-    pid: u32,
+    running: Option<Keeper>,
 }
 
 impl Instance {
@@ -53,7 +31,7 @@ impl Instance {
     /// Starts one with further arguments, such as `--user`.
     pub fn with(arguments: &[&str]) -> Instance {
         let mut instance = Instance {
-            program: program(),
+            program: found("nats.sh"),
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
             port: 0,
             running: None,
@@ -74,16 +52,12 @@ impl Instance {
 
     /// The server's process, when it runs.
     pub fn pid(&self) -> Option<u32> {
-        Some(self.running.as_ref()?.pid)
+        Some(self.running.as_ref()?.pid())
     }
 
     /// Ends it as a crash does.
     pub fn kill(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            // Its end is the sign to kill.
-            drop(running.keeper.stdin.take());
-            running.keeper.wait().unwrap();
-        }
+        self.running = None;
     }
 
     /// Stops all that it does for a while; [`Instance::go_on`] ends that. Who is connected does not notice at once.
@@ -104,29 +78,20 @@ impl Instance {
             0 => "-1".to_owned(),
             port => port.to_string(),
         };
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", KEEPER, "keeper", &self.program]);
-        command.args(["--addr", "127.0.0.1", "--port", &port]);
-        let mut keeper = command
-            .args(&self.arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = lines_of(&mut keeper);
-        let (mut said, mut pid) = (String::new(), 0);
+        let own = ["--addr", "127.0.0.1", "--port", &port];
+        let program = std::iter::once(self.program.as_str()).chain(own);
+        let server = program.chain(self.arguments.iter().map(String::as_str));
+        let keeper = Keeper::start(shell(), "KILL", None, server);
+        let mut said = String::new();
         loop {
-            let Ok(line) = lines.recv_timeout(START_MAX) else {
+            let Some(line) = keeper.next_line(START_MAX) else {
                 panic!("the NATS server is not ready after {START_MAX:?}:\n{said}")
             };
-            if let Some(number) = line.strip_prefix("pid ") {
-                pid = number.parse().unwrap();
-            }
             if let Some((_, port)) = line.split_once("client connections on 127.0.0.1:") {
                 self.port = port.trim().parse().unwrap();
             }
             if line.contains("Server is ready") {
-                self.running = Some(Running { keeper, pid });
+                self.running = Some(keeper);
                 return;
             }
             assert!(
@@ -138,42 +103,10 @@ impl Instance {
     }
 
     fn signal(&self, name: &str) {
-        let Some(running) = &self.running else { return };
-        let sent = Command::new("kill")
-            .args(["-s", name, &running.pid.to_string()])
-            .status();
-        assert!(sent.unwrap().success(), "it is gone");
-    }
-}
-
-impl Drop for Instance {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// The program; it is installed if it is not there and that can be done.
-fn program() -> String {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/nats.sh");
-    let found = Command::new(script)
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(found.status.success(), "there is no NATS server");
-    String::from_utf8(found.stdout).unwrap().trim().to_owned()
-}
-
-/// What it says, line by line, for as long as it runs: somebody must read it, or it would wait.
-fn lines_of(keeper: &mut Child) -> Receiver<String> {
-    let (line, lines) = sync_channel(LINES_MAX);
-    let said = BufReader::new(keeper.stdout.take().unwrap());
-    std::thread::spawn(move || {
-        for text in said.lines().map_while(Result::ok) {
-            // Nobody listens any more when it is ready.
-            _ = line.try_send(text);
+        if let Some(keeper) = &self.running {
+            keeper.signal(name);
         }
-    });
-    lines
+    }
 }
 
 #[cfg(test)]

@@ -10,35 +10,19 @@
 )]
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::certificate;
+use super::keeper::{Keeper, found, free_port, signal};
 
 /// How long a start may take, with what a crash has left to be done.
 const START_MAX: Duration = Duration::from_secs(60);
-/// How many lines of its log may wait to be looked at.
-const LINES_MAX: usize = 1_024;
-
-/// What ends the server when nobody holds the other end of its input any more, and takes the folder away unless
-/// it was told to keep it.
-const KEEPER: &str = r#"
-    folder=$1; shift
-    trap '' INT TERM HUP
-    "$@" 2>&1 &
-    server=$!
-    echo "pid $server"
-    read -r word
-    kill -QUIT "$server" 2>/dev/null
-    wait "$server"
-    [ "$word" = keep ] || rm -rf "$folder"
-"#;
 
 /// What a test may want to be otherwise; fsync stays on.
 const SETTINGS: &[&str] = &[
@@ -59,7 +43,7 @@ pub struct Instance {
     /// On which port of this machine it listens, when it does.
     port: Option<u16>,
     certificate: Option<PathBuf>,
-    running: Option<Running>,
+    running: Option<Keeper>,
 }
 
 /// Whom it runs as: it refuses to be root.
@@ -67,12 +51,6 @@ pub struct Instance {
 struct Owner {
     uid: u32,
     gid: u32,
-}
-
-struct Running {
-    keeper: Child,
-    /// The server itself.
-    pid: u32,
 }
 
 impl Instance {
@@ -83,7 +61,7 @@ impl Instance {
 
     /// Starts one with further settings, such as `max_connections=20`.
     pub fn with(settings: &[&str]) -> Instance {
-        let programs = programs();
+        let programs = PathBuf::from(found("postgres.sh"));
         let folder =
             std::env::temp_dir().join(format!("tertulia-postgres-{:016x}", rand::random::<u64>()));
         let owner = owner();
@@ -151,6 +129,11 @@ impl Instance {
         format!("postgres://postgres@localhost:{port}/postgres?host={host}")
     }
 
+    fn socket(&self) -> PathBuf {
+        let port = self.port.unwrap_or(5_432);
+        self.folder.join(format!(".s.PGSQL.{port}"))
+    }
+
     /// The processor time that it has taken, in seconds, with all its processes that are running or were waited for.
     pub fn cpu_s(&self) -> f64 {
         let Some(running) = &self.running else {
@@ -159,7 +142,7 @@ impl Instance {
         let ticks: u64 = fs::read_dir("/proc")
             .unwrap()
             .filter_map(|entry| stat(&entry.ok()?.path()))
-            .filter(|stat| stat.pid == running.pid || stat.parent == running.pid)
+            .filter(|stat| stat.pid == running.pid() || stat.parent == running.pid())
             .map(|stat| stat.ticks)
             .sum();
         // The kernel counts hundredths of a second for programs on every machine that we know.
@@ -168,13 +151,15 @@ impl Instance {
 
     /// Ends it as a crash does: nothing is finished, nothing is written.
     pub fn kill(&mut self) {
-        let Some(mut running) = self.running.take() else {
+        let Some(running) = self.running.take() else {
             return;
         };
-        signal("KILL", running.pid);
-        // Ends when the server has, and leaves the folder.
-        _ = writeln!(running.keeper.stdin.take().unwrap(), "keep");
-        running.keeper.wait().unwrap();
+        running.signal("KILL");
+        running.end();
+        // Its other processes hold the socket until they notice.
+        while UnixStream::connect(self.socket()).is_ok() {
+            std::thread::yield_now();
+        }
     }
 
     /// Stops all that it does for a while; [`Instance::go_on`] ends that. Who is connected does not notice at once.
@@ -205,45 +190,31 @@ impl Instance {
         panic!("what was killed does not go away");
     }
 
-    fn try_start(&self) -> Result<Running, String> {
-        let mut command = self.command("/bin/sh");
-        command.args(["-c", KEEPER, "keeper"]).arg(&self.folder);
-        command.arg(self.programs.join("postgres"));
-        command.arg("-D").arg(self.folder.join("data"));
-        command.arg("-k").arg(&self.folder);
+    fn try_start(&self) -> Result<Keeper, String> {
+        let path = |path: &Path| path.display().to_string();
+        let mut server = vec![path(&self.programs.join("postgres"))];
+        server.extend(["-D".to_owned(), path(&self.folder.join("data"))]);
+        server.extend(["-k".to_owned(), path(&self.folder)]);
         for setting in &self.settings {
-            command.args(["-c", setting]);
+            server.extend(["-c".to_owned(), setting.clone()]);
         }
-        let mut keeper = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = lines_of(&mut keeper);
+        let shell = self.command("/bin/sh");
+        let keeper = Keeper::start(shell, "QUIT", Some(&self.folder), server);
         let mut said = String::new();
-        let mut pid = 0;
         loop {
-            match lines.recv_timeout(START_MAX) {
-                Ok(line) if line.contains("ready to accept connections") => {
-                    return Ok(Running { keeper, pid });
-                }
-                Ok(line) => {
-                    if let Some(number) = line.strip_prefix("pid ") {
-                        pid = number.parse().unwrap();
-                    }
-                    // It ends after that; only the keeper still has our end of the pipe. Whoever asks it too
-                    // early is refused with the same word, and that is no end.
-                    let over = line.contains("FATAL") && !line.contains("the database system is");
-                    said += &(line + "\n");
-                    if over {
-                        _ = writeln!(keeper.stdin.take().unwrap(), "keep");
-                        keeper.wait().unwrap();
-                        return Err(said);
-                    }
-                }
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    panic!("PostgreSQL is not ready after {START_MAX:?}:\n{said}")
-                }
+            let Some(line) = keeper.next_line(START_MAX) else {
+                panic!("PostgreSQL is not ready after {START_MAX:?}:\n{said}")
+            };
+            if line.contains("ready to accept connections") {
+                return Ok(keeper);
+            }
+            // It ends after that; only the keeper still has our end of the pipe. Whoever asks it too early is
+            // refused with the same word, and that is no end.
+            let over = line.contains("FATAL") && !line.contains("the database system is");
+            said += &(line + "\n");
+            if over {
+                keeper.end();
+                return Err(said);
             }
         }
     }
@@ -330,8 +301,10 @@ impl Instance {
         let Some(running) = &self.running else { return };
         for entry in fs::read_dir("/proc").unwrap() {
             let stat = stat(&entry.unwrap().path());
-            if let Some(stat) = stat.filter(|s| s.pid == running.pid || s.parent == running.pid) {
-                signal(name, stat.pid);
+            if let Some(stat) = stat.filter(|s| s.pid == running.pid() || s.parent == running.pid())
+            {
+                // It may have gone meanwhile.
+                _ = signal(name, stat.pid);
             }
         }
     }
@@ -339,34 +312,9 @@ impl Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            // Its end is the sign to stop and to take the folder away.
-            drop(running.keeper.stdin.take());
-            _ = running.keeper.wait();
-        }
+        self.running = None;
+        // Also of one that was killed.
         _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// The folder of the programs; they are installed if they are not there and that can be done.
-fn programs() -> PathBuf {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/postgres.sh");
-    let found = Command::new(script)
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(found.status.success(), "there is no PostgreSQL");
-    PathBuf::from(String::from_utf8(found.stdout).unwrap().trim())
-}
-
-/// One that nobody listens on, and that the system gives to nobody who connects: those begin at 32,768. Somebody else
-/// who looks like this may still take it before the server does; then the server says so and the test fails.
-fn free_port() -> u16 {
-    loop {
-        let port = rand::random_range(16_384..32_768);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
     }
 }
 
@@ -390,19 +338,6 @@ fn owner() -> Option<Owner> {
     Some(user("postgres").or_else(|| user("nobody")).unwrap())
 }
 
-/// What it says, line by line, for as long as it runs: somebody must read it, or it would wait.
-fn lines_of(keeper: &mut Child) -> Receiver<String> {
-    let (line, lines) = sync_channel(LINES_MAX);
-    let said = BufReader::new(keeper.stdout.take().unwrap());
-    std::thread::spawn(move || {
-        for text in said.lines().map_while(Result::ok) {
-            // Nobody listens any more when it is ready.
-            _ = line.try_send(text);
-        }
-    });
-    lines
-}
-
 fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     fs::set_permissions(to, Permissions::from_mode(0o700)).unwrap();
@@ -415,15 +350,6 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), to).unwrap();
         }
     }
-}
-
-fn signal(name: &str, pid: u32) {
-    let sent = Command::new("kill")
-        .args(["-s", name, &pid.to_string()])
-        .stderr(Stdio::null())
-        .status();
-    // It may have gone meanwhile.
-    _ = sent.unwrap();
 }
 
 /// What the kernel says of a process.
@@ -450,20 +376,15 @@ fn stat(process: &Path) -> Option<Stat> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::UnixStream;
-
-    fn socket(instance: &Instance) -> PathBuf {
-        instance.folder.join(".s.PGSQL.5432")
-    }
 
     #[test]
     fn an_instance_can_be_killed_and_comes_back_and_leaves_nothing() {
         let mut instance = Instance::start();
-        assert!(UnixStream::connect(socket(&instance)).is_ok());
+        assert!(UnixStream::connect(instance.socket()).is_ok());
         instance.kill();
-        assert!(UnixStream::connect(socket(&instance)).is_err());
+        assert!(UnixStream::connect(instance.socket()).is_err());
         instance.restart();
-        assert!(UnixStream::connect(socket(&instance)).is_ok());
+        assert!(UnixStream::connect(instance.socket()).is_ok());
         assert!(instance.cpu_s() >= 0.0);
         let folder = instance.folder.clone();
         drop(instance);

@@ -10,13 +10,13 @@
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::certificate;
+use super::keeper::{Keeper, found, free_port, shell};
 
 /// How long a start may take.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -24,28 +24,10 @@ const START_MAX: Duration = Duration::from_secs(30);
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// How often another port is drawn, when somebody else has taken the one that was free.
 const PORTS_MAX: usize = 10;
-/// How many lines of its log may wait to be looked at.
-const LINES_MAX: usize = 1_024;
 /// How many nodes a cluster has: the fewest that can agree on one that is gone.
 const CLUSTER_NODES: usize = 3;
 /// How many slots all nodes of a cluster have between them.
 const SLOTS: usize = 16_384;
-
-/// What ends the server when nobody holds the other end of its input any more, and takes the folder away unless
-/// it was told to keep it.
-const KEEPER: &str = r#"
-    folder=$1; shift
-    trap '' INT TERM HUP
-    "$@" 2>&1 &
-    server=$!
-    echo "pid $server"
-    read -r word
-    # Else the shell tells that it was killed.
-    exec 2>/dev/null
-    kill -KILL "$server" 2>/dev/null
-    wait "$server"
-    [ "$word" = keep ] || rm -rf "$folder"
-"#;
 
 /// A server.
 pub struct Instance {
@@ -57,13 +39,7 @@ pub struct Instance {
     /// Where one with TLS is reached, and its certificate.
     tls: Option<(u16, PathBuf)>,
     port: u16,
-    running: Option<Running>,
-}
-
-struct Running {
-    keeper: Child,
-    /// The server itself.
-    pid: u32,
+    running: Option<Keeper>,
 }
 
 /// Why a server did not start.
@@ -133,7 +109,7 @@ impl Instance {
             std::env::temp_dir().join(format!("tertulia-redis-{:016x}", rand::random::<u64>()));
         fs::create_dir_all(&folder).unwrap();
         let mut instance = Instance {
-            program: program(),
+            program: found("redis.sh"),
             folder,
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
             watches,
@@ -172,15 +148,13 @@ impl Instance {
 
     /// The server's process, when it runs.
     pub fn pid(&self) -> Option<u32> {
-        Some(self.running.as_ref()?.pid)
+        Some(self.running.as_ref()?.pid())
     }
 
     /// Ends it as a crash does. What it held is gone.
     pub fn kill(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            // Ends when the server has, and leaves the folder.
-            _ = writeln!(running.keeper.stdin.take().unwrap(), "keep");
-            running.keeper.wait().unwrap();
+        if let Some(keeper) = self.running.take() {
+            keeper.end();
         }
     }
 
@@ -251,48 +225,45 @@ impl Instance {
         }
     }
 
-    fn try_start(&self) -> Result<Running, NoStart> {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", KEEPER, "keeper"]).arg(&self.folder);
-        command.arg(&self.program);
+    fn try_start(&self) -> Result<Keeper, NoStart> {
+        let path = |path: &Path| path.display().to_string();
+        let mut server = vec![self.program.clone()];
         if let Some(watches) = &self.watches {
             let file = self.folder.join("sentinel.conf");
             // One that was killed goes on with what it has learnt.
             if !file.exists() {
                 fs::write(&file, watches).unwrap();
             }
-            command.arg(file).arg("--sentinel");
+            server.extend([path(&file), "--sentinel".to_owned()]);
         }
-        command.args(["--port", &self.port.to_string()]);
-        command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-        command.arg("--dir").arg(&self.folder);
-        let mut keeper = command
-            .args(&self.arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = lines_of(&mut keeper);
-        let (mut said, mut pid) = (String::new(), 0);
+        let port = self.port.to_string();
+        let own = [
+            "--port",
+            &port,
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ];
+        server.extend(own.map(str::to_owned));
+        server.extend(["--dir".to_owned(), path(&self.folder)]);
+        server.extend(self.arguments.iter().cloned());
+        let keeper = Keeper::start(shell(), "KILL", Some(&self.folder), server);
+        let mut said = String::new();
         loop {
-            let line = match lines.recv_timeout(START_MAX) {
-                Ok(line) => line,
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    panic!("the Redis server is not ready after {START_MAX:?}:\n{said}")
-                }
+            let Some(line) = keeper.next_line(START_MAX) else {
+                panic!("the Redis server is not ready after {START_MAX:?}:\n{said}")
             };
-            if let Some(number) = line.strip_prefix("pid ") {
-                pid = number.parse().unwrap();
-            }
             if line.contains("Ready to accept connections") || line.contains("Sentinel ID is") {
-                return Ok(Running { keeper, pid });
+                return Ok(keeper);
             }
             let is_taken = line.contains("Address already in use");
             let is_over = is_taken || line.contains("exiting") || line.contains("FATAL CONFIG");
             said += &(line + "\n");
             if is_over {
-                _ = writeln!(keeper.stdin.take().unwrap(), "keep");
-                keeper.wait().unwrap();
+                keeper.end();
                 return Err(match is_taken {
                     true => NoStart::PortTaken,
                     false => NoStart::Said(said),
@@ -302,21 +273,16 @@ impl Instance {
     }
 
     fn signal(&self, name: &str) {
-        let Some(running) = &self.running else { return };
-        let sent = Command::new("kill")
-            .args(["-s", name, &running.pid.to_string()])
-            .status();
-        assert!(sent.unwrap().success(), "it is gone");
+        if let Some(keeper) = &self.running {
+            keeper.signal(name);
+        }
     }
 }
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            // Its end is the sign to stop and to take the folder away.
-            drop(running.keeper.stdin.take());
-            _ = running.keeper.wait();
-        }
+        self.running = None;
+        // Also of one that was killed.
         _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -378,36 +344,6 @@ impl Instance {
     fn bus_port(&self) -> &str {
         self.arguments.last().unwrap()
     }
-}
-
-/// The program; it is installed if it is not there and that can be done.
-fn program() -> String {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/redis.sh");
-    let found = Command::new(script)
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(found.status.success(), "there is no Redis server");
-    String::from_utf8(found.stdout).unwrap().trim().to_owned()
-}
-
-/// A port that is free at the moment.
-fn free_port() -> u16 {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap().port()
-}
-
-/// What it says, line by line, for as long as it runs: somebody must read it, or it would wait.
-fn lines_of(keeper: &mut Child) -> Receiver<String> {
-    let (line, lines) = sync_channel(LINES_MAX);
-    let said = BufReader::new(keeper.stdout.take().unwrap());
-    std::thread::spawn(move || {
-        for text in said.lines().map_while(Result::ok) {
-            // Nobody listens any more when it is ready.
-            _ = line.try_send(text);
-        }
-    });
-    lines
 }
 
 #[cfg(test)]
