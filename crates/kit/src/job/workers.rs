@@ -97,7 +97,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Those who can do these handlers, at these times beside when somebody asks.
+    /// Those who do the jobs of these handlers, and ask for jobs at the times of these schedules.
     pub fn new(
         jobs: Arc<dyn Jobs>,
         handlers: Vec<Box<dyn Handler>>,
