@@ -277,7 +277,7 @@ impl Lifecycle {
         self.0.connections.tasks.len()
     }
 
-    /// Stops the node in four phases: shut the doors, drain the connections, stop loops and jobs, close the
+    /// Stops the node in four phases: shut the doors, drain the connections, stop loops and work, close the
     /// stores. Returns within the grace, and a second more for each phase that had to be cut.
     pub async fn stop(&self, grace: Grace) -> Stopped {
         let inner = &self.0;
@@ -288,8 +288,8 @@ impl Lifecycle {
             .connections
             .stop("connections", grace.connections)
             .await;
-        info!("stop 3 of 4: stop loops and jobs");
-        let work_dropped = inner.work.stop("loops and jobs", grace.work).await;
+        info!("stop 3 of 4: stop loops and work");
+        let work_dropped = inner.work.stop("loops and work", grace.work).await;
         info!("stop 4 of 4: close the stores");
         let mut not_closed = Vec::new();
         while let Some((name, close)) = self.next_closer() {
