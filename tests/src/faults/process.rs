@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use rand::Rng as _;
 use serde_json::json;
 
@@ -133,12 +133,21 @@ pub async fn stopped(run: Run) -> Result<End> {
         let mut waits = Vec::new();
         while let Some(told) = listeners.join_next().await {
             let (code, after_ms, closed) = told?;
+            // Before the stop, to one that a busy machine kept from answering a heartbeat in time.
+            if (code, closed) == (4011, 4011) {
+                continue;
+            }
             if (code, closed) != (4012, 4012) {
                 let words = format!("a stopping server said {code} and closed with {closed}");
                 scene.violations.push(Violation::Dishonest(words));
             }
             waits.push(after_ms);
         }
+        ensure!(
+            waits.len() > LISTENERS / 2,
+            "only {} of {LISTENERS} still listened when the server was stopped",
+            waits.len()
+        );
         waits.sort_unstable();
         // The spread is a second in scenes; of forty draws the outer ones lie far apart.
         let apart = waits.last().unwrap_or(&0) - waits.first().unwrap_or(&0);
