@@ -12,6 +12,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rand::rngs::StdRng;
@@ -25,6 +26,9 @@ use crate::proxy::Proxy;
 /// What the nodes know and nobody else; it guards nothing but test data.
 const PEPPER: &str = "the pepper of all nodes of a test";
 const NODE_KEY: &str = "the key by which nodes of a test know each other";
+
+/// How long a node may take to notice that a standby took over, and to begin anew.
+const ANEW_MAX: Duration = Duration::from_secs(60);
 
 /// What gateways hand on to the worker.
 const ELSEWHERE: &str = "tertulia.users.v1.UsersService,tertulia.chats.v1.MembersService";
@@ -145,6 +149,33 @@ impl Cluster {
             self.database.kill();
             self.database.restart();
         });
+    }
+
+    /// A database that follows this one, which it reaches at `primary`.
+    pub fn standby(&self, primary: SocketAddr) -> postgres::Instance {
+        tokio::task::block_in_place(|| self.database.standby(primary))
+    }
+
+    /// Ends the database as a crash does and has a standby take over, with what it has. Comes back when all nodes
+    /// have begun anew.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub async fn fail_over(&mut self, standby: postgres::Instance) -> Result<()> {
+        tokio::task::block_in_place(|| {
+            self.database.kill();
+            standby.promote();
+        });
+        self.database = standby;
+        for node in &mut self.nodes {
+            node.to_database.lead_to(self.database.address());
+        }
+        for node in &mut self.nodes {
+            let server = node.server.as_mut().context("the node does not run")?;
+            server.began_anew(ANEW_MAX).await?;
+            node.door.lead_to(server.address().parse()?);
+        }
+        Ok(())
     }
 
     /// Ends NATS as a crash does; it keeps nothing.

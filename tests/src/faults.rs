@@ -153,6 +153,7 @@ faults! {
     "F34" "asked to stop" ["I1 I5 I8"] process::stopped;
     "N01" "a node is killed" ["I1 I2 I3 I5"] cluster::node_killed;
     "N07" "the database is killed" ["I1 I2 I3 I8"] cluster::database_killed;
+    "N08" "a standby takes over that is behind" ["I2 I3 I4 I5 I8"] cluster::standby_takes_over;
     "N09" "the database is slow and cut off" ["I1 I2 I3 I8"] cluster::database_slow;
     "N11" "NATS is killed" ["I1 I2 I3 I6"] cluster::bus_killed;
     "N14" "NATS stands still" ["I1 I5 I6"] cluster::bus_stands_still;

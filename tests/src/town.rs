@@ -277,6 +277,11 @@ impl Town {
         }
     }
 
+    /// From now on the server may forget what it acknowledges, if it says so by beginning a new history.
+    pub fn may_lose(&self) {
+        self.devices.iter().for_each(|device| device.may_lose());
+    }
+
     /// All direct chats, each with a device that is in it.
     pub fn readers(&self) -> BTreeMap<i64, &Arc<Device>> {
         let chats = |device| device_chats(device).map(move |chat| (chat, device));

@@ -1,9 +1,14 @@
-//! How a node comes back from a disk that failed: full, or with a write or a sync that did not succeed.
+//! How a node comes back when what it knows of its store may no longer be true.
 //!
-//! The engine of the logs takes no more writes then, and rightly so: what is on the disk is not known until it is
+//! *A disk that failed*: full, or with a write or a sync that did not succeed. The engine of the logs takes no more writes then, and rightly so: what is on the disk is not known until it is
 //! read again. Until the disk takes writes, the node answers what is read, refuses what is to be written with
-//! an error that says so, and is not ready. Then it stops in order, so that clients are told when to come back,
-//! and begins anew in its own place: the same process with the same arguments, and nothing kept in memory.
+//! an error that says so, and is not ready.
+//!
+//! *A standby that took over* from the database server. It may lack what was acknowledged last, and the node holds
+//! that in its caches.
+//!
+//! Then the node stops in order, so that clients are told when to come back, and begins anew in its own place: the
+//! same process with the same arguments, and nothing kept in memory.
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -15,6 +20,7 @@ use std::time::Duration;
 
 use tertulia_kit::lifecycle::{Lifecycle, StoppedBy};
 use tertulia_store::fjall::ChatLog;
+use tertulia_store::postgres;
 use tokio_util::sync::CancellationToken;
 
 /// How often it is tried whether the disk takes writes.
@@ -47,6 +53,22 @@ pub async fn watch(
         }
     };
     stopping.run_until_cancelled(waiting).await;
+}
+
+/// Waits until another server answers in the place of the one that the logs were opened on, and asks the node to
+/// begin anew.
+pub async fn watch_server(
+    log: Arc<postgres::ChatLog>,
+    node: Lifecycle,
+    stopping: CancellationToken,
+) {
+    if stopping
+        .run_until_cancelled(log.taken_over())
+        .await
+        .is_some()
+    {
+        node.ask_to_stop(StoppedBy::Anew("a standby of the database took over"));
+    }
 }
 
 /// Writes and syncs as much as a start needs, and takes it away again.

@@ -127,6 +127,9 @@ const FIELDS: &[Field] = &[
         .checked(database),
     Field::number("store.lanes", 2, 1..=64, "How many transactions write chats to PostgreSQL at once."),
     Field::number("store.readers", 8, 1..=1_000, "How many connections read chats from PostgreSQL."),
+    Field::switch("store.standby_has_all", false, "Whether a PostgreSQL that takes over from another one has \
+        everything that was acknowledged, as with synchronous_standby_names. Otherwise clients read anew what they \
+        hold when that happens, for some of it may be gone."),
     Field::number("store.commit_batch_max", 1_024, 1..=65_536, "How many writes are synced together."),
     Field::number("store.commit_bytes_max", 4_194_304, 65_536..=268_435_456, "How many bytes are synced \
         together, in the data folder."),
@@ -252,6 +255,7 @@ pub struct Store {
     pub url: Option<Secret>,
     pub lanes: usize,
     pub readers: usize,
+    pub standby_has_all: bool,
     pub commit_batch_max: usize,
     pub commit_bytes_max: usize,
     pub commit_queue_max: usize,
@@ -399,6 +403,7 @@ impl Store {
             commit_batch_max: self.commit_batch_max,
             commit_queue_max: self.commit_queue_max,
             cache_mib: self.cache_mib as u64,
+            standby_has_all: self.standby_has_all,
         }
     }
 }

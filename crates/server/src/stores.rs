@@ -192,6 +192,9 @@ impl Stores {
         let people = Postgres::of(target);
         let chats = postgres::ChatLog::open(target, config.store.postgres(), feed, clock).await?;
         let leases = postgres::Leases::of(target);
+        let told = lifecycle.told(Kind::Work);
+        let watching = anew::watch_server(Arc::clone(&chats), lifecycle.clone(), told);
+        lifecycle.spawn(Kind::Work, "anew", watching);
 
         let closing = people.clone();
         lifecycle.close_at_end("people", || async move { closing.close().await });

@@ -13,8 +13,8 @@ use tertulia_kit::error::Result;
 use tertulia_kit::instances::postgres::Instance;
 use tertulia_services::chats::suite::Place;
 use tertulia_services::chats::{
-    Act, ChatStore, Command, Committed, Done, Fact, Limits, Mentions, NewMessage, Pair, Position,
-    Scheduled, SendKey, Sent, Seq,
+    Act, ChatStore, Command, Committed, Done, Epoch, Fact, Limits, Mentions, NewMessage, Pair,
+    Position, Scheduled, SendKey, Sent, Seq,
 };
 use tertulia_services::ids::{ChatId, MessageId, ScheduledId, UserId};
 use tertulia_store::postgres::{
@@ -94,10 +94,14 @@ impl Committed for Nobody {
 
 /// A node on a database that others may have, too.
 async fn node(instance: &Instance) -> Arc<ChatLog> {
+    node_with(instance, Options::default()).await
+}
+
+async fn node_with(instance: &Instance, options: Options) -> Arc<ChatLog> {
     let target = target(instance);
     postgres::prepare(&target).await.unwrap();
     let clock = ManualClock::at(BEGIN_MS);
-    let opened = ChatLog::open(&target, Options::default(), Arc::new(Nobody), clock);
+    let opened = ChatLog::open(&target, options, Arc::new(Nobody), clock);
     opened.await.unwrap()
 }
 
@@ -387,22 +391,39 @@ async fn raw(instance: &Instance, statement: &'static str) {
     connection.close().await.unwrap();
 }
 
-#[tokio::test]
-async fn tables_of_a_newer_version_are_not_touched() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_to_which_a_newer_version_has_added_are_used() {
     let instance = Instance::start();
-    postgres::prepare(&target(&instance)).await.unwrap();
-    raw(&instance, "INSERT INTO schema_migrations VALUES (9999, '')").await;
-    let refused = postgres::prepare(&target(&instance)).await;
-    assert!(matches!(
-        refused,
-        Err(OpenError::Migration {
-            source: MigrationError::Newer(9999),
-            ..
-        })
-    ));
+    let log = node(&instance).await;
     raw(
         &instance,
-        "DELETE FROM schema_migrations WHERE version = 9999",
+        "INSERT INTO schema_migrations (version, checksum) VALUES (9999, '')",
+    )
+    .await;
+    raw(&instance, "ALTER TABLE chats ADD COLUMN newer BIGINT").await;
+    let other = node(&instance).await;
+    let chat = open_direct(&other, ANA, BEN, 1).await;
+    send(&log, chat, 1).await.unwrap();
+    assert_eq!(whole_log(&other, chat).await.len(), 1);
+}
+
+#[tokio::test]
+async fn tables_that_a_newer_version_needs_for_itself_are_not_touched() {
+    let instance = Instance::start();
+    postgres::prepare(&target(&instance)).await.unwrap();
+    let refused = async || match postgres::prepare(&target(&instance)).await {
+        Err(OpenError::Migration { source, .. }) => source,
+        other => panic!("{other:?}"),
+    };
+    raw(
+        &instance,
+        "INSERT INTO schema_migrations (version, checksum, needs) VALUES (9998, '', 9998), (9999, '', 0)",
+    )
+    .await;
+    assert!(matches!(refused().await, MigrationError::Newer(9998)));
+    raw(
+        &instance,
+        "DELETE FROM schema_migrations WHERE version > 9000",
     )
     .await;
     raw(
@@ -410,14 +431,7 @@ async fn tables_of_a_newer_version_are_not_touched() {
         "UPDATE schema_migrations SET checksum = '' WHERE version = 1",
     )
     .await;
-    let refused = postgres::prepare(&target(&instance)).await;
-    assert!(matches!(
-        refused,
-        Err(OpenError::Migration {
-            source: MigrationError::Different(1),
-            ..
-        })
-    ));
+    assert!(matches!(refused().await, MigrationError::Different(1)));
 }
 
 #[tokio::test]
@@ -459,6 +473,43 @@ async fn a_restored_copy_is_another_history_whose_positions_go_on() {
         .unwrap()
         .unwrap();
     assert_eq!(events.len(), 1);
+}
+
+/// The epochs of a node, and of two others on a standby that took over.
+async fn epochs_over_a_failover(standby_has_all: bool) -> [Epoch; 3] {
+    let mut primary = Instance::over_network();
+    let log = node(&primary).await;
+    let chat = open_direct(&log, ANA, BEN, 1).await;
+    let standby = primary.standby(primary.address());
+    standby.catch_up_with(&primary);
+    primary.kill();
+    standby.promote();
+    let options = Options {
+        standby_has_all,
+        ..Options::default()
+    };
+    let mut epochs = vec![log.epoch()];
+    for n in 1..=2 {
+        let log = node_with(&standby, options.clone()).await;
+        let before = log.position().await.unwrap();
+        send(&log, chat, n).await.unwrap();
+        assert!(log.position().await.unwrap() > before);
+        epochs.push(log.epoch());
+    }
+    epochs.try_into().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_takes_over_begins_one_new_history() {
+    let [before, first, second] = epochs_over_a_failover(false).await;
+    assert_ne!(first, before);
+    assert_eq!(second, first);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_has_all_goes_on_with_the_history() {
+    let [before, first, second] = epochs_over_a_failover(true).await;
+    assert_eq!((first, second), (before, before));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use super::scene::{HEAL_MAX, PATIENCE};
 use super::{End, Findings, Run};
 use crate::checker::{Outcome, Send, Violation};
 use crate::cluster::{Cluster, Part};
-use crate::proxy::{Direction, Toxics};
+use crate::proxy::{Direction, Proxy, Toxics};
 use crate::town::{Plan, Town, Traffic, password};
 use crate::wire::Person;
 
@@ -110,6 +110,36 @@ pub async fn database_killed(run: Run) -> Result<End> {
     scene
         .judge(format!("the database was killed {times} times"))
         .await
+}
+
+/// F08. A standby that has not heard of the last commits takes over. They are gone, and everybody is told so: a new
+/// history begins, and nobody holds what the server does not have.
+pub async fn standby_takes_over(run: Run) -> Result<End> {
+    let mut scene = Scene::open(run).await?;
+    let times = run.amount(1, 8);
+    let (mut lost, mut slowest) = (0, Duration::ZERO);
+    for _ in 0..times {
+        let primary = scene.cluster.database.address();
+        let seed = scene.random.next_u64();
+        let between = Proxy::start(primary, seed).await?;
+        let standby = scene.cluster.standby(between.address);
+        scene.acked(20).await?;
+        scene.town.may_lose();
+        tokio::task::block_in_place(|| standby.catch_up_with(&scene.cluster.database));
+        between.set_both(Toxics::silent());
+        let before = scene.town.acked();
+        scene.acked(40).await?;
+        let gone = Instant::now();
+        scene.cluster.fail_over(standby).await?;
+        slowest = slowest.max(gone.elapsed());
+        lost += scene.town.acked() - before;
+        scene.acked(30).await?;
+    }
+    let words = format!(
+        "{times} times, each time {} acknowledged messages behind",
+        lost / times
+    );
+    scene.judge(words).await
 }
 
 /// F09. Each word to the database takes its time, and connections break in the middle of what is said.

@@ -103,7 +103,11 @@ pub async fn stopped(run: Run) -> Result<End> {
     let mut setup = Setup::default();
     setup.plan.devices_each = run.amount(2, 10);
     let of_one = LISTENERS + setup.plan.devices_each;
-    setup.settings = vec![("live.sessions_per_user_max", (2 * of_one).to_string())];
+    setup.settings = vec![
+        ("live.sessions_per_user_max", (2 * of_one).to_string()),
+        // So many devices in one process are not always quick to answer.
+        ("live.heartbeat_ms", run.amount("1000", "5000").to_owned()),
+    ];
     let mut scene = Scene::open(run, setup).await?;
     let times = run.amount(2, 20);
     let mut slowest = Duration::ZERO;

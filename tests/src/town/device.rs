@@ -1,6 +1,6 @@
 //! One device of a person: its client, what it does, and what it did and showed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,14 @@ const GROUPS_MAX: usize = 4;
 /// How many are in a group when it is made, besides who makes it.
 const GROUP_MEMBERS_MAX: usize = 7;
 
+/// What was acknowledged before something may be lost.
+struct Safe {
+    sends: HashSet<String>,
+    deeds: HashSet<usize>,
+    /// What was begun when the new history came.
+    begun: usize,
+}
+
 /// One device of a person, with its client.
 pub struct Device {
     /// As it stands in reports, such as `p2/1`.
@@ -54,6 +62,8 @@ pub struct Device {
     done: Arc<parking_lot::Mutex<Vec<Done>>>,
     /// What the client was told of its messages.
     told: Arc<parking_lot::Mutex<HashMap<String, State>>>,
+    /// What is safe when the server begins a new history; none while it must not.
+    safe: Arc<parking_lot::Mutex<Option<Safe>>>,
     _folder: TempDir,
 }
 
@@ -86,7 +96,13 @@ impl Device {
             _ => client.sign_in(account, &password(account)).await?,
         };
         let told: Arc<parking_lot::Mutex<HashMap<String, State>>> = Arc::default();
-        tokio::spawn(listen(client.changes(), Arc::clone(&told), news.clone()));
+        let (done, safe) = (Arc::default(), Arc::default());
+        let record = Record {
+            told: Arc::clone(&told),
+            done: Arc::clone(&done),
+            safe: Arc::clone(&safe),
+        };
+        tokio::spawn(listen(client.changes(), record, news.clone()));
         Ok(Device {
             name: format!("{account}/{nth}"),
             account: account.to_owned(),
@@ -98,8 +114,9 @@ impl Device {
             skips,
             seen,
             written: Arc::default(),
-            done: Arc::default(),
+            done,
             told,
+            safe,
             _folder: folder,
         })
     }
@@ -205,9 +222,12 @@ impl Device {
     }
 
     fn end(&self, nth: usize, chat: ChatId, answer: tertulia_client::Result<i64>) {
+        let safe = self.safe.lock();
+        let is_of_before = safe.as_ref().is_some_and(|safe| nth < safe.begun);
         let mut done = self.done.lock();
         done[nth].chat = chat;
         done[nth].outcome = match answer {
+            _ if is_of_before => Outcome::Unknown,
             Ok(seq) => Outcome::Acked(seq),
             // A client makes a call again whose answer was lost: what was done the first time, be it to go or
             // to delete, may be why it is refused the second time.
@@ -273,13 +293,35 @@ impl Device {
         Ok(!refused.is_empty())
     }
 
+    /// From now on the server may forget what it acknowledges, if it says so by beginning a new history.
+    pub fn may_lose(&self) {
+        let mut safe = self.safe.lock();
+        let told = self.told.lock();
+        let is_sent = |(_, state): &(&String, &State)| matches!(state, State::Sent(_));
+        let sends = told.iter().filter(is_sent).map(|(id, _)| id.clone());
+        let done = self.done.lock();
+        let is_acked = |nth: &usize| matches!(done[*nth].outcome, Outcome::Acked(_));
+        *safe = Some(Safe {
+            sends: sends.collect(),
+            deeds: (0..done.len()).filter(is_acked).collect(),
+            begun: 0,
+        });
+    }
+
+    /// What it showed, of the newest history when there may be several.
+    fn shown(&self) -> Vec<Seen> {
+        let one_of_several = self.safe.lock().is_some();
+        let seen = self.seen.lock();
+        let newest = seen.last().filter(|_| one_of_several).map(|s| &s.epoch);
+        let is_of_it = |s: &&Seen| newest.is_none_or(|newest| s.epoch == *newest);
+        seen.iter().filter(is_of_it).cloned().collect()
+    }
+
     /// The seq of the newest event that it showed in a chat; 0 for none.
     pub fn tip(&self, chat: i64) -> i64 {
-        let seen = self.seen.lock();
-        seen.iter()
-            .rev()
-            .find(|s| s.chat == chat)
-            .map_or(0, |s| s.seq)
+        let seen = self.shown();
+        let newest = seen.iter().rev().find(|s| s.chat == chat);
+        newest.map_or(0, |s| s.seq)
     }
 
     /// Reads a chat's whole log.
@@ -329,7 +371,7 @@ impl Device {
 
     /// What it showed of a chat, in the order in which it showed it, each message with the words of that moment.
     pub fn view(&self, chat: ChatId) -> Vec<Shown> {
-        let seen = self.seen.lock();
+        let seen = self.shown();
         let shown = |s: &Seen| Shown {
             seq: s.seq,
             key: (s.device_id.clone(), s.client_message_id.clone()),
@@ -344,7 +386,7 @@ impl Device {
 
     /// The chats of which it showed anything.
     pub fn shown_chats(&self) -> BTreeSet<ChatId> {
-        self.seen.lock().iter().map(|s| s.chat).collect()
+        self.shown().iter().map(|s| s.chat).collect()
     }
 
     /// Everything that it shows of a chat, when the person scrolls to the top.
@@ -359,11 +401,30 @@ impl Device {
     }
 }
 
-async fn listen(
-    mut changes: tokio::sync::broadcast::Receiver<Change>,
+/// What is known of what a device did.
+struct Record {
     told: Arc<parking_lot::Mutex<HashMap<String, State>>>,
-    news: News,
-) {
+    done: Arc<parking_lot::Mutex<Vec<Done>>>,
+    safe: Arc<parking_lot::Mutex<Option<Safe>>>,
+}
+
+impl Record {
+    /// A new history has begun: what was not safe may be gone.
+    fn begins_anew(&self) {
+        let mut safe = self.safe.lock();
+        let Some(safe) = safe.as_mut() else { return };
+        let mut told = self.told.lock();
+        told.retain(|id, state| !matches!(state, State::Sent(_)) || safe.sends.contains(id));
+        let mut done = self.done.lock();
+        safe.begun = done.len();
+        let unsafe_ones = done.iter_mut().enumerate();
+        for (_, deed) in unsafe_ones.filter(|(nth, _)| !safe.deeds.contains(nth)) {
+            deed.outcome = Outcome::Unknown;
+        }
+    }
+}
+
+async fn listen(mut changes: tokio::sync::broadcast::Receiver<Change>, record: Record, news: News) {
     loop {
         let (chat, id, state) = match changes.recv().await {
             Ok(Change::Message {
@@ -371,6 +432,10 @@ async fn listen(
                 client_message_id,
                 state,
             }) => (chat, client_message_id, state),
+            Ok(Change::Reset) => {
+                record.begins_anew();
+                continue;
+            }
             // What was not heard stays unknown, which is less than the truth and not wrong.
             Ok(_) | Err(RecvError::Lagged(_)) => continue,
             Err(RecvError::Closed) => return,
@@ -379,7 +444,7 @@ async fn listen(
             State::Sent(seq) => Some(seq),
             _ => None,
         };
-        let first = !matches!(told.lock().insert(id, state), Some(State::Sent(_)));
+        let first = !matches!(record.told.lock().insert(id, state), Some(State::Sent(_)));
         if let Some(seq) = sent.filter(|_| first) {
             let mut heads = news.heads.lock();
             let head = heads.entry(chat).or_default();

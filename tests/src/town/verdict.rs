@@ -230,9 +230,11 @@ impl Town {
             let sends = device.sends().into_iter();
             let known = sends.filter(|send| audit.logs.contains_key(&send.chat));
             history.sends.extend(known.map(|send| Send {
-                // Who is in a chat no longer is refused there, whatever became of an earlier try.
+                // Who is not in a chat is refused there, whatever became of an earlier try.
                 outcome: match send.outcome {
-                    Outcome::Refused if audit.has_gone(device.user, send.chat) => Outcome::Unknown,
+                    Outcome::Refused if audit.is_outside(device.user, send.chat) => {
+                        Outcome::Unknown
+                    }
                     outcome => outcome,
                 },
                 ..send
@@ -244,9 +246,10 @@ impl Town {
 }
 
 impl Audit {
-    fn has_gone(&self, user: UserId, chat: ChatId) -> bool {
+    fn is_outside(&self, user: UserId, chat: ChatId) -> bool {
         let log = self.logs.get(&chat).map_or(&[][..], Vec::as_slice);
-        self.folded(log, user).gone.contains(&user)
+        let folded = self.folded(log, user);
+        folded.gone.contains(&user) || !folded.members.contains(&user)
     }
 
     fn folded(&self, log: &[Event], viewer: UserId) -> Folded {

@@ -62,8 +62,7 @@ impl Instance {
     /// Starts one with further settings, such as `max_connections=20`.
     pub fn with(settings: &[&str]) -> Instance {
         let programs = PathBuf::from(found("postgres.sh"));
-        let folder =
-            std::env::temp_dir().join(format!("tertulia-postgres-{:016x}", rand::random::<u64>()));
+        let folder = new_folder();
         let owner = owner();
         let mut instance = Instance {
             settings: SETTINGS
@@ -104,6 +103,65 @@ impl Instance {
         let mut instance = Instance::with(&["listen_addresses=127.0.0.1", &format!("port={port}")]);
         instance.port = Some(port);
         instance
+    }
+
+    /// Starts one that follows this one, which it reaches at `primary`, and takes over when it is
+    /// [promoted](Instance::promote).
+    pub fn standby(&self, primary: SocketAddr) -> Instance {
+        let port = free_port();
+        let mut standby = Instance {
+            folder: new_folder(),
+            programs: self.programs.clone(),
+            owner: self.owner,
+            settings: self.settings.clone(),
+            port: Some(port),
+            certificate: None,
+            running: None,
+        };
+        // The last of two that contradict each other holds.
+        let network = [
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("port={port}"),
+        ];
+        standby.settings.extend(network);
+        standby.make_folder();
+        let mut copying = standby.command(self.programs.join("pg_basebackup"));
+        copying.arg("-D").arg(standby.data()).args([
+            "-d",
+            &format!("host=127.0.0.1 port={} user=postgres", primary.port()),
+            "--checkpoint=fast",
+            "--no-sync",
+            "--write-recovery-conf",
+        ]);
+        succeed(copying);
+        standby.restart();
+        standby
+    }
+
+    /// Waits until a standby has all that `primary` has committed by now.
+    pub fn catch_up_with(&self, primary: &Instance) {
+        let end = primary.ask("SELECT pg_current_wal_flush_lsn()");
+        let has = format!("SELECT pg_last_wal_replay_lsn() >= '{end}'");
+        while self.ask(&has) != "t" {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Makes a standby one that takes writes, with what it has.
+    pub fn promote(&self) {
+        let mut promoting = self.command(self.programs.join("pg_ctl"));
+        promoting.args(["promote", "--wait", "--silent", "-D"]);
+        promoting.arg(self.data());
+        succeed(promoting);
+    }
+
+    /// The answer to a question that has one.
+    fn ask(&self, sql: &str) -> String {
+        let mut asking = self.command(self.programs.join("psql"));
+        let port = self.port.unwrap_or(5_432).to_string();
+        asking.arg("-h").arg(&self.folder);
+        asking.args(["-p", &port, "-U", "postgres", "-At", "-c", sql]);
+        succeed(asking)
     }
 
     /// Where one with a network is reached.
@@ -193,7 +251,7 @@ impl Instance {
     fn try_start(&self) -> Result<Keeper, String> {
         let path = |path: &Path| path.display().to_string();
         let mut server = vec![path(&self.programs.join("postgres"))];
-        server.extend(["-D".to_owned(), path(&self.folder.join("data"))]);
+        server.extend(["-D".to_owned(), path(&self.data())]);
         server.extend(["-k".to_owned(), path(&self.folder)]);
         for setting in &self.settings {
             server.extend(["-c".to_owned(), setting.clone()]);
@@ -205,7 +263,7 @@ impl Instance {
             let Some(line) = keeper.next_line(START_MAX) else {
                 panic!("PostgreSQL is not ready after {START_MAX:?}:\n{said}")
             };
-            if line.contains("ready to accept connections") {
+            if line.contains("system is ready to accept") {
                 return Ok(keeper);
             }
             // It ends after that; only the keeper still has our end of the pipe. Whoever asks it too early is
@@ -221,24 +279,32 @@ impl Instance {
 
     /// Puts an empty database into the folder.
     fn fill(&self) {
-        fs::create_dir_all(&self.folder).unwrap();
-        fs::set_permissions(&self.folder, Permissions::from_mode(0o700)).unwrap();
-        self.give(&self.folder);
+        self.make_folder();
         let kept = self.kept();
         if !kept.exists() {
-            self.make(&self.folder.join("data"));
+            self.make(&self.data());
             // Complete or not at all; who comes second keeps that of the first.
             let making = kept.with_extension(format!("{:016x}", rand::random::<u64>()));
-            copy(&self.folder.join("data"), &making);
+            copy(&self.data(), &making);
             if fs::rename(&making, &kept).is_err() {
                 fs::remove_dir_all(&making).unwrap();
             }
             return;
         }
-        copy(&kept, &self.folder.join("data"));
+        copy(&kept, &self.data());
         if self.owner.is_some() {
-            self.give_all(&self.folder.join("data"));
+            self.give_all(&self.data());
         }
+    }
+
+    fn make_folder(&self) {
+        fs::create_dir_all(&self.folder).unwrap();
+        fs::set_permissions(&self.folder, Permissions::from_mode(0o700)).unwrap();
+        self.give(&self.folder);
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
     }
 
     /// Where the empty database is kept that others are copied from: beside the program that runs, for each
@@ -267,9 +333,7 @@ impl Instance {
             "--wal-segsize=1",
             "--no-sync",
         ]);
-        let made = command.stdin(Stdio::null()).output().unwrap();
-        let said = String::from_utf8_lossy(&made.stderr);
-        assert!(made.status.success(), "initdb failed:\n{said}");
+        succeed(command);
     }
 
     /// A program, run as the owner of the folder.
@@ -316,6 +380,19 @@ impl Drop for Instance {
         // Also of one that was killed.
         _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+fn new_folder() -> PathBuf {
+    let name = format!("tertulia-postgres-{:016x}", rand::random::<u64>());
+    std::env::temp_dir().join(name)
+}
+
+/// Runs a program to its end, and gives what it says.
+fn succeed(mut command: Command) -> String {
+    let done = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{command:?} failed:\n{said}");
+    String::from_utf8(done.stdout).unwrap().trim().to_owned()
 }
 
 /// Whom the server is to run as when we are root.
@@ -389,5 +466,20 @@ mod tests {
         let folder = instance.folder.clone();
         drop(instance);
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_standby_has_what_it_heard_and_takes_over() {
+        let mut primary = Instance::over_network();
+        primary.ask("CREATE TABLE heard AS SELECT 1 AS it");
+        let standby = primary.standby(primary.address());
+        primary.ask("UPDATE heard SET it = 2");
+        standby.catch_up_with(&primary);
+        primary.kill();
+        standby.promote();
+        assert_eq!(
+            standby.ask("UPDATE heard SET it = it + 1 RETURNING it"),
+            "3\nUPDATE 1"
+        );
     }
 }

@@ -32,6 +32,7 @@ mod put;
 mod queries;
 mod readers;
 mod reads;
+mod server;
 mod teller;
 
 use std::sync::Arc;
@@ -50,10 +51,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::Target;
 use cache::Caches;
 use health::Health;
-use history::History;
 use known::{Wanted, chat_of, stand_in};
 use lane::{Lane, Request};
 use readers::Readers;
+use server::Server;
 use teller::Teller;
 
 /// How the logs are written and read.
@@ -69,6 +70,8 @@ pub struct Options {
     pub commit_queue_max: usize,
     /// What all caches take together, in MiB.
     pub cache_mib: u64,
+    /// A standby that takes over has everything that was acknowledged.
+    pub standby_has_all: bool,
 }
 
 impl Default for Options {
@@ -79,6 +82,7 @@ impl Default for Options {
             commit_batch_max: 1_024,
             commit_queue_max: 8_192,
             cache_mib: 64,
+            standby_has_all: false,
         }
     }
 }
@@ -94,9 +98,8 @@ pub struct ChatLog {
 
 /// What lanes and readers share.
 struct Shared {
-    target: Target,
+    server: Arc<Server>,
     options: Options,
-    history: History,
     clock: SharedClock,
     caches: Caches,
     readers: Readers,
@@ -134,17 +137,18 @@ impl ChatLog {
     ) -> Result<Arc<ChatLog>> {
         let history = async {
             let mut connection = target.connect().await?;
-            let history = history::open(&mut connection).await?;
+            let history = history::open(&mut connection, options.standby_has_all).await?;
             history::forget_writers(&mut connection).await?;
             connection.close().await?;
             Ok::<_, history::Closed>(history)
         };
+        let history = history.await.map_err(errors::store_unavailable)?;
+        let server = Arc::new(Server::new(target.clone(), history));
         let shared = Arc::new(Shared {
-            target: target.clone(),
-            history: history.await.map_err(errors::store_unavailable)?,
             clock,
             caches: Caches::of(options.cache_mib),
-            readers: Readers::new(target.clone(), options.readers.max(1)),
+            readers: Readers::new(Arc::clone(&server), options.readers.max(1)),
+            server,
             teller: Teller::new(committed),
             health: Health::default(),
             reads: Counter::default(),
@@ -173,6 +177,12 @@ impl ChatLog {
     pub async fn health(&self) -> Result<()> {
         self.shared.health.check()?;
         self.position().await.map(drop)
+    }
+
+    /// Waits until the server is one that goes on from an earlier moment, because a standby took over. From then on
+    /// nothing is written or read here any more; the logs are to be opened anew.
+    pub async fn taken_over(&self) {
+        self.shared.server.taken_over().await;
     }
 
     /// How often the tables were asked since the start.

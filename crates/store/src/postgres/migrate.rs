@@ -2,13 +2,20 @@
 //!
 //! Nodes that start together take turns by a row: whoever has updated it applies what is missing in the same
 //! transaction, and whoever waited for it finds nothing left to do. What was applied is remembered with its
-//! checksum. A migration only adds; what older nodes still use goes in a later release.
+//! checksum.
+//!
+//! Nodes of two versions run side by side while a deployment is brought up to date, and an older one may be started
+//! again. So a migration only adds, and what older nodes still use goes in a later release: by a migration that is
+//! on the list of those which [`TAKE_AWAY`]. It is remembered with each which version a node must know at least.
 
 use sqlx::migrate::{Migration, Migrator};
 use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
 use thiserror::Error;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// The migrations after which nodes that do not know them can not go on, because something is gone that they use.
+const TAKE_AWAY: &[i64] = &[];
 
 /// How often the two tables below are tried to be made while others do the same.
 const TRIES_MAX: usize = 10;
@@ -19,9 +26,10 @@ const MADE_BY_ANOTHER: [&str; 5] = ["42P07", "42710", "23505", "40001", "40P01"]
 /// Why the tables can not be brought up to date.
 #[derive(Debug, Error)]
 pub enum MigrationError {
-    /// A newer version of this program has changed the tables.
+    /// A newer version of this program has taken away what this one uses.
     #[error(
-        "it was written by a newer version (it has migration {0}); take that version, or a backup from before it"
+        "a newer version has changed it so that this one can not use it (migration {0}); take that version, or a \
+         backup from before it"
     )]
     Newer(i64),
     /// An applied migration is not the one that is known here.
@@ -44,23 +52,17 @@ pub async fn run(connection: &mut PgConnection) -> Result<(), MigrationError> {
     tx.execute("UPDATE schema_turn SET turns = turns + 1")
         .await?;
     let applied = applied(&mut tx).await?;
-    for (version, checksum) in &applied {
-        match MIGRATIONS.iter().find(|known| known.version == *version) {
-            None => return Err(MigrationError::Newer(*version)),
-            Some(known) if *known.checksum != **checksum => {
-                return Err(MigrationError::Different(*version));
-            }
-            Some(_) => {}
-        }
-    }
-    let missing = |known: &&Migration| applied.iter().all(|(version, _)| *version != known.version);
+    check(&applied)?;
+    let missing = |known: &&Migration| applied.iter().all(|one| one.version != known.version);
     for migration in MIGRATIONS.iter().filter(missing) {
         sqlx::raw_sql(migration.sql.clone())
             .execute(&mut *tx)
             .await?;
-        sqlx::query("INSERT INTO schema_migrations (version, checksum) VALUES ($1, $2)")
+        let takes_away = TAKE_AWAY.contains(&migration.version);
+        sqlx::query("INSERT INTO schema_migrations (version, checksum, needs) VALUES ($1, $2, $3)")
             .bind(migration.version)
             .bind(&*migration.checksum)
+            .bind(if takes_away { migration.version } else { 0 })
             .execute(&mut *tx)
             .await?;
         tracing::info!(version = migration.version, "applied a migration");
@@ -80,7 +82,8 @@ async fn make_own_tables(connection: &mut PgConnection) -> Result<(), sqlx::Erro
                  CREATE TABLE IF NOT EXISTS schema_migrations (
                      version  BIGINT PRIMARY KEY,
                      checksum BYTEA  NOT NULL
-                 );",
+                 );
+                 ALTER TABLE schema_migrations ADD COLUMN IF NOT EXISTS needs BIGINT NOT NULL DEFAULT 0;",
             )
             .await;
         match made {
@@ -95,11 +98,46 @@ fn by_another(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| MADE_BY_ANOTHER.contains(&&*code))
 }
 
-async fn applied(connection: &mut PgConnection) -> Result<Vec<(i64, Vec<u8>)>, sqlx::Error> {
-    let rows = sqlx::query("SELECT version, checksum FROM schema_migrations ORDER BY version")
-        .fetch_all(connection)
-        .await?;
+/// A migration that the tables have seen.
+struct Applied {
+    version: i64,
+    checksum: Vec<u8>,
+    /// Who does not know this one can not use the tables any more; 0 when anybody can.
+    needs: i64,
+}
+
+async fn applied(connection: &mut PgConnection) -> Result<Vec<Applied>, sqlx::Error> {
+    let asked = "SELECT version, checksum, needs FROM schema_migrations ORDER BY version";
+    let rows = sqlx::query(asked).fetch_all(connection).await?;
     rows.iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .map(|row| {
+            Ok(Applied {
+                version: row.try_get(0)?,
+                checksum: row.try_get(1)?,
+                needs: row.try_get(2)?,
+            })
+        })
         .collect()
+}
+
+/// Whether this version can use tables to which all of this was done.
+fn check(applied: &[Applied]) -> Result<(), MigrationError> {
+    let known = |version| MIGRATIONS.iter().find(|known| known.version == version);
+    let needed = applied.iter().map(|one| one.needs).filter(|it| *it != 0);
+    if let Some(needed) = needed.max().filter(|needed| known(*needed).is_none()) {
+        return Err(MigrationError::Newer(needed));
+    }
+    for one in applied {
+        match known(one.version) {
+            Some(known) if *known.checksum != *one.checksum => {
+                return Err(MigrationError::Different(one.version));
+            }
+            Some(_) => {}
+            None => tracing::info!(
+                version = one.version,
+                "a newer version has added to the tables, which does not disturb this one"
+            ),
+        }
+    }
+    Ok(())
 }

@@ -192,7 +192,7 @@ impl Lane {
     ) -> Ended {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => match shared.target.connect().await {
+            None => match shared.server.connect().await {
                 Ok(connection) => connection,
                 Err(error) => return Ended::Nothing(error.into()),
             },
@@ -239,7 +239,7 @@ impl Lane {
     /// Learns how a commit ended whose answer was lost.
     async fn resolve(&mut self, unknown: Unknown, began: Instant) -> Ended {
         while began.elapsed() <= PATIENCE {
-            let asked = match self.shared.target.connect().await {
+            let asked = match self.shared.server.connect().await {
                 Ok(mut connection) => {
                     let mark = sqlx::query_scalar::<_, i64>(
                         "SELECT round FROM chat_writers WHERE writer = $1 FOR UPDATE",
@@ -411,7 +411,7 @@ async fn decided(
         number = fetch.run(connection, more, &mut known).await?.or(number);
         let number = number.unwrap_or_default().cast_unsigned();
         // Also above what a faster transaction with a higher number has left, so that the numbers of a chat rise.
-        let position = (shared.history.base + number).max(known.newest() + 1);
+        let position = (shared.server.history.base + number).max(known.newest() + 1);
         let (round, done) = decide_all(&known, position, commands);
         more = known.take_wanted();
         if more.is_empty() {

@@ -1,6 +1,7 @@
 //! The connections that read. One that fails is dropped, and what it was asked is asked again on another one:
 //! after the database was away, every connection fails once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -10,14 +11,14 @@ use tertulia_services::errors;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::fetch::Trouble;
+use super::server::Server;
 use crate::people::was_taken_back;
-use crate::postgres::Target;
 
 /// How long a read waits for a connection before it is told that the server is overloaded.
 const CONNECTION_WAIT: Duration = Duration::from_secs(5);
 
 pub struct Readers {
-    target: Target,
+    server: Arc<Server>,
     /// How many read at once; more wait.
     free: Semaphore,
     connections_max: usize,
@@ -26,9 +27,9 @@ pub struct Readers {
 }
 
 impl Readers {
-    pub fn new(target: Target, connections_max: usize) -> Readers {
+    pub fn new(server: Arc<Server>, connections_max: usize) -> Readers {
         Readers {
-            target,
+            server,
             free: Semaphore::new(connections_max),
             connections_max,
             idle: Mutex::default(),
@@ -77,7 +78,7 @@ impl Readers {
         let idle = self.idle.lock().pop();
         match idle {
             Some(connection) => Ok(connection),
-            None => self.target.connect().await,
+            None => self.server.connect().await,
         }
     }
 }

@@ -38,7 +38,7 @@ macro_rules! on_connection {
 #[async_trait]
 impl ChatStore for ChatLog {
     fn epoch(&self) -> Epoch {
-        self.shared.history.epoch
+        self.shared.server.history.epoch
     }
 
     async fn write(&self, command: Command) -> Result<Done> {
