@@ -11,7 +11,7 @@
 //! what comes due.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -69,6 +69,8 @@ pub struct Node {
     pub to_bus: Proxy,
     /// The server, unless it was stopped or killed.
     pub server: Option<Process>,
+    /// The binary that it is started from next, when it is not the one that is built here.
+    pub program: Option<PathBuf>,
     data: PathBuf,
     log: PathBuf,
     settings: Vec<(String, String)>,
@@ -81,6 +83,19 @@ impl Cluster {
     /// # Errors
     /// When a node does not get ready.
     pub async fn start(parts: &[Part], settings: &[(&str, &str)], seed: u64) -> Result<Cluster> {
+        Cluster::start_from(None, parts, settings, seed).await
+    }
+
+    /// The same, with the nodes started from a binary of another version.
+    ///
+    /// # Errors
+    /// When a node does not get ready.
+    pub async fn start_from(
+        program: Option<&Path>,
+        parts: &[Part],
+        settings: &[(&str, &str)],
+        seed: u64,
+    ) -> Result<Cluster> {
         let mut random = StdRng::seed_from_u64(seed);
         let (database, bus, ledger) = tokio::task::block_in_place(|| {
             (
@@ -120,6 +135,7 @@ impl Cluster {
                 to_database,
                 to_bus,
                 server: None,
+                program: program.map(Path::to_owned),
                 data: folder.path().join(format!("node{nth}")),
                 log: folder.path().join(format!("node{nth}.log")),
                 settings: own.collect(),
@@ -223,6 +239,7 @@ impl Node {
             settings: &settings,
             env: &self.env,
             log: Some(&self.log),
+            program: self.program.as_deref(),
             ..Start::default()
         };
         let server = Process::start(&self.data, start).await?;

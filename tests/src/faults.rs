@@ -161,6 +161,7 @@ faults! {
     "N18" "a node is cut off" ["I1 I2 I3 I5"] cluster::partitions;
     "N24" "a node stands still" ["I1 I2 I3 I5"] cluster::node_stands_still;
     "N26" "a message is sent to two nodes" ["I2 I8"] cluster::repeated;
+    "N32" "two versions side by side" ["I1 I2 I3 I4 I5"] cluster::two_versions;
     "N34" "all nodes are restarted in turn" ["I1 I2 I3 I5"] cluster::rolling_restart;
 }
 

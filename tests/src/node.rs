@@ -153,6 +153,8 @@ pub struct Start<'a> {
     pub env: &'a [(String, String)],
     /// What it logs goes into this file; nowhere when there is none.
     pub log: Option<&'a Path>,
+    /// The binary, when it is not the one that is built here.
+    pub program: Option<&'a Path>,
 }
 
 impl Process {
@@ -306,7 +308,7 @@ async fn doors(lines: &mut Lines<BufReader<ChildStdout>>) -> Result<Doors> {
 
 /// Starts the real binary without waiting for anything.
 fn spawn(folder: &Path, start: &Start<'_>) -> Result<Child> {
-    let mut command = tertulia();
+    let mut command = program(start.program.unwrap_or_else(|| binary()));
     command.arg("serve").arg("--data").arg(folder);
     command.args(["--listen", start.listen.unwrap_or("127.0.0.1:0")]);
     command.args(["--set", "metrics.listen=127.0.0.1:0"]);
@@ -328,11 +330,34 @@ fn spawn(folder: &Path, start: &Start<'_>) -> Result<Child> {
 
 /// The binary, to be given a command. The settings of whoever runs the tests are not the test's.
 pub fn tertulia() -> Command {
-    let mut command = Command::new(binary());
+    program(binary())
+}
+
+fn program(path: &Path) -> Command {
+    let mut command = Command::new(path);
     let foreign =
         std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TERTULIA_"));
     foreign.for_each(|(name, _)| _ = command.env_remove(name));
     command
+}
+
+/// The binary of an older version, built if it is not.
+///
+/// # Errors
+/// When it can not be built from this clone, and why.
+pub fn older() -> Result<&'static Path, &'static str> {
+    static OLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let older = OLDER.get_or_init(|| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/older.sh");
+        let done = std::process::Command::new(script).output();
+        let done = done.map_err(|error| error.to_string())?;
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        match done.status.success() {
+            true => Ok(said(&done.stdout).into()),
+            false => Err(said(&done.stderr)),
+        }
+    });
+    older.as_deref().map_err(String::as_str)
 }
 
 /// The binary, built if it is not.

@@ -1,17 +1,19 @@
 //! Faults of a deployment of several nodes: of its nodes, its database, its bus, and the networks between them.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::future::join_all;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom as _;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 
 use super::scene::{HEAL_MAX, PATIENCE};
 use super::{End, Findings, Run};
 use crate::checker::{Outcome, Send, Violation};
 use crate::cluster::{Cluster, Part};
+use crate::node;
 use crate::proxy::{Direction, Proxy, Toxics};
 use crate::town::{Plan, Town, Traffic, password};
 use crate::wire::Person;
@@ -42,8 +44,14 @@ struct Scene {
 
 impl Scene {
     async fn open(run: Run) -> Result<Scene> {
+        Scene::open_from(None, run).await
+    }
+
+    /// With nodes of another version.
+    async fn open_from(program: Option<&Path>, run: Run) -> Result<Scene> {
         let mut random = StdRng::seed_from_u64(run.seed);
-        let cluster = Cluster::start(&PARTS, &SETTINGS, random.next_u64()).await?;
+        let seed = random.next_u64();
+        let cluster = Cluster::start_from(program, &PARTS, &SETTINGS, seed).await?;
         let plan = Plan {
             devices_each: 2,
             ..Plan::default()
@@ -61,6 +69,14 @@ impl Scene {
 
     async fn acked(&self, more: u64) -> Result<()> {
         self.town.more_acked(more, PATIENCE).await
+    }
+
+    async fn stop(&mut self, node: usize) -> Result<()> {
+        if !self.cluster.nodes[node].stop().await? {
+            let words = "a node that was asked to stop did not end well";
+            self.violations.push(Violation::Dishonest(words.into()));
+        }
+        Ok(())
     }
 
     /// A node that chance chooses.
@@ -307,6 +323,36 @@ pub async fn repeated(run: Run) -> Result<End> {
         .await
 }
 
+/// F32. Nodes of an older version and of this one side by side: each is stopped and started as the other version, in an
+/// order that chance chooses, first all of them to this one, then some back, and forth again.
+pub async fn two_versions(run: Run) -> Result<End> {
+    let older = match tokio::task::block_in_place(node::older) {
+        Ok(older) => older,
+        Err(why) => return Ok(End::Skipped(why.to_owned())),
+    };
+    let mut scene = Scene::open_from(Some(older), run).await?;
+    let mut changes = 0;
+    for _ in 0..run.amount(1, 12) {
+        for program in [None, Some(older), None] {
+            let mut order: Vec<usize> = (0..PARTS.len()).collect();
+            order.shuffle(&mut scene.random);
+            // One does not go back: both versions are there together all the time.
+            order.truncate(PARTS.len() - usize::from(program.is_some()));
+            for node in order {
+                scene.acked(15).await?;
+                scene.stop(node).await?;
+                scene.cluster.nodes[node].program = program.map(Path::to_owned);
+                scene.cluster.nodes[node].start().await?;
+                changes += 1;
+            }
+        }
+    }
+    scene.acked(20).await?;
+    scene
+        .judge(format!("nodes changed their version {changes} times"))
+        .await
+}
+
 /// F34, of several nodes. All nodes are stopped and started again, one after the other, while everybody writes.
 pub async fn rolling_restart(run: Run) -> Result<End> {
     let mut scene = Scene::open(run).await?;
@@ -314,10 +360,7 @@ pub async fn rolling_restart(run: Run) -> Result<End> {
     for _ in 0..rounds {
         for node in 0..PARTS.len() {
             scene.acked(30).await?;
-            if !scene.cluster.nodes[node].stop().await? {
-                let words = "a node that was asked to stop did not end well";
-                scene.violations.push(Violation::Dishonest(words.into()));
-            }
+            scene.stop(node).await?;
             scene.acked(20).await?;
             scene.cluster.nodes[node].start().await?;
         }
