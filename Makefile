@@ -71,6 +71,9 @@ bench: web ## Prints what it costs: messages, connections, start, size
 bench-peers: ## Compares with NATS, Socket.IO, ejabberd and a bare relay, side by side; ARGS=--help
 	@scripts/bench-peers.sh $(ARGS)
 
+bench-cluster: web ## Compares the embedded store, PostgreSQL, and two nodes on it; ARGS=--help
+	@scripts/bench-cluster.sh $(ARGS)
+
 faults: web ## Injects every fault into a real server while real clients talk; LONG=1 for hours
 	@scripts/faults.sh $(if $(LONG),--long $(FAULTS_MINUTES)) $(ARGS)
 
@@ -132,6 +135,6 @@ web/dist/index.html: $(WEB_SOURCES) web/node_modules/.package-lock.json
 	npm --prefix web run build
 	@touch $@
 
-.PHONY: help run cluster test check fmt docs bench bench-peers faults fuzz simulate clean build web test-rust test-web test-e2e fmt-check \
+.PHONY: help run cluster test check fmt docs bench bench-peers bench-cluster faults fuzz simulate clean build web test-rust test-web test-e2e fmt-check \
         lint \
         contract docs-check web-check deny

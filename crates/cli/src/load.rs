@@ -41,7 +41,7 @@ use host::Host;
 use measure::Window;
 use meter::Meter;
 use people::Server;
-use proc::Process;
+use proc::{Family, Process};
 use report::{Figure, Readable, milliseconds, percent_of_a_core, quantiles};
 
 /// Puts load on a server and measures what it does.
@@ -82,9 +82,10 @@ pub enum LoadCommand {
 /// Pairs of people who write to each other.
 #[derive(Debug, Args)]
 pub struct Direct {
-    /// The server, such as http://127.0.0.1:8080. Its limits should be off: all load comes from one address.
-    #[arg(long)]
-    url: String,
+    /// The server, such as http://127.0.0.1:8080, or several nodes of one with commas between them; each pair is on
+    /// one of them. Limits should be off: all load comes from one address.
+    #[arg(long, value_delimiter = ',', required = true)]
+    url: Vec<String>,
     /// How many pairs.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pairs: u32,
@@ -100,9 +101,14 @@ pub struct Direct {
     /// How long a text is.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(template::TEXT_BYTES_MIN as i64..=8_000))]
     bytes: u32,
-    /// The server's process, when it is on this machine, for its processor time.
+    /// The server's process, when it is on this machine, for its processor time; of several nodes all of them, with
+    /// commas between them.
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    server_pid: Vec<u32>,
+    /// The first process of the database server that the nodes use, when it is on this machine, for the processor
+    /// time of all its processes.
     #[arg(long, value_name = "PID")]
-    server_pid: Option<u32>,
+    database_pid: Option<u32>,
     /// Prints one JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -384,17 +390,22 @@ async fn run_direct(args: Direct) -> Result<ExitCode> {
         bail!("a rate is between 0.1 and 10,000,000 messages a second");
     }
     enough_files(args.pairs as usize * 2)?;
-    let server = Server::at(&args.url).await?;
-    let pairs = server.pairs(args.pairs as usize).await?;
+    let mut nodes = Vec::new();
+    for url in &args.url {
+        nodes.push(Server::at(url).await?);
+    }
+    let first = nodes.first().context("there is a node")?;
+    let pairs = first.pairs(args.pairs as usize).await?;
     let plan = direct::Plan {
         in_flight: args.in_flight as usize,
         rate: args.rate,
         measured: Duration::from_secs(args.seconds),
         warm_up: Duration::from_secs(1),
         text_bytes: args.bytes as usize,
-        server: args.server_pid.map(Process),
+        server: args.server_pid.iter().copied().map(Process).collect(),
+        database: args.database_pid.map(Family),
     };
-    let outcome = direct::run(server, &pairs, &plan, || {}).await?;
+    let outcome = direct::run(&nodes, &pairs, &plan, || {}).await?;
     let broken = outcome.violations.total() > 0;
     if args.json {
         direct_json(&args, &outcome)
@@ -431,6 +442,7 @@ fn direct_json(args: &Direct, outcome: &direct::Outcome) {
         "delivery_ms": times(&outcome.delivery_ns),
         "server_cpu_seconds": outcome.server_cpu.map(|cpu| cpu.as_secs_f64()),
         "server_cpu_us_per_message": outcome.cpu_us_per_message(),
+        "database_cpu_us_per_message": outcome.database_cpu_us_per_message(),
         "server_written_bytes_per_message": outcome.written_bytes_per_message(),
         "load_cpu_seconds": outcome.own_cpu.map(|cpu| cpu.as_secs_f64()),
         "sent_in_all": outcome.sent_in_all,
@@ -461,6 +473,10 @@ fn direct_text(args: &Direct, outcome: &direct::Outcome) {
     if let (Some(cpu), Some(each)) = (outcome.server_cpu, outcome.cpu_us_per_message()) {
         let share = percent_of_a_core(cpu, outcome.measured);
         println!("server CPU   {each:.1} ms for 1,000 delivered messages ({share:.0} % of a core)");
+    }
+    if let (Some(cpu), Some(each)) = (outcome.database_cpu, outcome.database_cpu_us_per_message()) {
+        let share = percent_of_a_core(cpu, outcome.measured);
+        println!("database CPU {each:.1} ms for 1,000 delivered messages ({share:.0} % of a core)");
     }
     if let Some(bytes) = outcome.written_bytes_per_message() {
         println!(
@@ -516,7 +532,8 @@ async fn run_group(args: Group) -> Result<ExitCode> {
         window: Window {
             warm_up: Duration::from_secs(1),
             measured: Duration::from_secs(args.seconds),
-            server: host.process,
+            server: host.process.into_iter().collect(),
+            database: None,
         },
     };
     let mut outcomes = Vec::new();

@@ -363,6 +363,37 @@ async fn a_database_that_is_killed_loses_nothing_that_was_acknowledged() {
     }
 }
 
+/// The lookup of send keys once compared every key of the week with every message of a commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_reads_no_send_keys_but_its_own() {
+    let instance = Instance::start();
+    let log = node(&instance).await;
+    let chat = open_direct(&log, ANA, BEN, 1).await;
+    let messages: Vec<i64> = (1..=2_000).collect();
+    for some in messages.chunks(200) {
+        let commands = some.iter().map(|n| command(ANA, message(chat, *n)));
+        let done = log.write_all(commands.collect()).await;
+        assert!(done.iter().all(Result::is_ok));
+    }
+    log.close().await;
+
+    let mut connection = PgConnection::connect(&instance.url()).await.unwrap();
+    // A session counts what it has read at the latest when it ends.
+    let sessions = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'tertulia'";
+    while sqlx::query_scalar::<_, i64>(sessions)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap()
+        > 0
+    {}
+    let read = sqlx::query_scalar::<_, i64>(
+        "SELECT (seq_tup_read + idx_tup_fetch)::bigint FROM pg_stat_user_tables
+         WHERE relname = 'chat_send_keys'",
+    );
+    let read = read.fetch_one(&mut connection).await.unwrap();
+    assert!(read < 2_000, "{read} rows were read for 2,000 messages");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_start_at_once_bring_the_tables_up_to_date_once() {
     let instance = Instance::start();

@@ -299,12 +299,13 @@ async fn talk_on(
             measured: plan.measured,
             warm_up: plan.warm_up,
             text_bytes: TEXT_BYTES,
-            server: Some(running.process),
+            server: vec![running.process],
+            database: None,
         };
         let mut outcomes = Vec::new();
         for n in 1..=plan.runs {
             say(&format!("{name}, run {n} of {}", plan.runs));
-            let outcome = direct::run(running.server, pairs, &direct, || {}).await?;
+            let outcome = direct::run(&[running.server], pairs, &direct, || {}).await?;
             if outcome.violations.total() > 0 {
                 bail!("a promise was broken in {name}: {:?}", outcome.violations);
             }
@@ -371,7 +372,8 @@ async fn fan_out(
             window: Window {
                 warm_up: plan.warm_up,
                 measured: plan.measured,
-                server: Some(running.process),
+                server: vec![running.process],
+                database: None,
             },
         };
         let mut outcomes = Vec::new();

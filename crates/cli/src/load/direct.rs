@@ -8,7 +8,6 @@ mod end;
 mod ledger;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use tokio::time::Instant;
 
 use super::measure::{Pace, Run, Violations, Window, measure};
 use super::people::{Pair, Server};
-use super::proc::Process;
+use super::proc::{Family, Process};
 use super::progress::Progress;
 use super::socket::Socket;
 use super::template::Template;
@@ -42,8 +41,10 @@ pub struct Plan {
     pub warm_up: Duration,
     /// How long a text is.
     pub text_bytes: usize,
-    /// The server's process, when it is on this machine.
-    pub server: Option<Process>,
+    /// The processes of the server, one for each node, as far as they are on this machine.
+    pub server: Vec<Process>,
+    /// The database server of the nodes, when it is on this machine.
+    pub database: Option<Family>,
 }
 
 /// What was measured, in the measured time, and what was checked, from the first message to the last.
@@ -59,8 +60,10 @@ pub struct Outcome {
     pub ack_ns: Histogram<u64>,
     /// Nanoseconds from when a message was due to its coming at the other end.
     pub delivery_ns: Histogram<u64>,
-    /// The server's processor time.
+    /// The processor time of all nodes of the server.
     pub server_cpu: Option<Duration>,
+    /// The database's.
+    pub database_cpu: Option<Duration>,
     /// What the server gave to the disk.
     pub server_written_bytes: Option<u64>,
     /// This process's processor time.
@@ -78,30 +81,30 @@ const MARGIN: Duration = Duration::from_millis(20);
 /// So many connections are opened at once.
 const OPENING: usize = 64;
 
-/// Runs the plan with these pairs, and says when all of them are connected.
+/// Runs the plan with these pairs on these nodes, one at least, and says when all of them are connected.
 ///
 /// # Errors
 /// When a session can not be opened or ends; violations are no error but part of the outcome.
 pub async fn run(
-    server: Server,
+    nodes: &[Server],
     pairs: &[Pair],
     plan: &Plan,
     opened: impl FnOnce(),
 ) -> Result<Outcome> {
     LocalSet::new()
-        .run_until(run_here(server, pairs, plan, opened))
+        .run_until(run_here(nodes, pairs, plan, opened))
         .await
 }
 
 async fn run_here(
-    server: Server,
+    nodes: &[Server],
     pairs: &[Pair],
     plan: &Plan,
     opened: impl FnOnce(),
 ) -> Result<Outcome> {
     let run = Rc::new(Run::default());
     let senders = (pairs.len() * 2) as f64;
-    let ends = open(server.0, pairs).await?;
+    let ends = open(nodes, pairs).await?;
     opened();
 
     let start = Instant::now();
@@ -148,7 +151,8 @@ async fn run_here(
     let window = Window {
         warm_up: plan.warm_up,
         measured: plan.measured,
-        server: plan.server,
+        server: plan.server.clone(),
+        database: plan.database,
     };
     let counting = Rc::clone(&run);
     let measured = async move { measure(&counting, window, start).await };
@@ -172,6 +176,7 @@ async fn run_here(
         ack_ns: run.ack_ns.into_inner(),
         delivery_ns: run.delivery_ns.into_inner(),
         server_cpu: reading.server_cpu,
+        database_cpu: reading.database_cpu,
         server_written_bytes: reading.server_written_bytes,
         own_cpu: reading.own_cpu,
         sent_in_all: run.sent.get(),
@@ -190,17 +195,18 @@ struct Opened {
     welcome: Welcome,
 }
 
-/// Opens both ends of every pair.
-async fn open(server: SocketAddr, pairs: &[Pair]) -> Result<Vec<Opened>> {
+/// Opens both ends of every pair, on one node, and pairs on all nodes in turn.
+async fn open(nodes: &[Server], pairs: &[Pair]) -> Result<Vec<Opened>> {
     let progress = Progress::of("sessions", pairs.len() as u64 * 2);
     let progress = &progress;
     let opening = pairs.iter().enumerate().flat_map(|(n, pair)| {
         let sides = Rc::new([Side::default(), Side::default()]);
+        let node = nodes[n % nodes.len()];
         [0, 1].map(|me| {
             let sides = Rc::clone(&sides);
             async move {
                 let (socket, welcome) =
-                    Socket::open(server, None, &pair.ends[me].access_token).await?;
+                    Socket::open(node.0, None, &pair.ends[me].access_token).await?;
                 let (chat_id, head) = (pair.chat_id, head_of(&welcome, pair.chat_id)?);
                 progress.one();
                 Ok(Opened {

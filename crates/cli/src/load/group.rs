@@ -243,7 +243,7 @@ async fn run_here(
     }
     let reading = {
         let shared = Rc::clone(&shared);
-        let window = plan.window;
+        let window = plan.window.clone();
         async move { measure(&shared.run, window, start).await }
     };
     tokio::pin!(reading);

@@ -233,10 +233,11 @@ impl Store {
             measured: PACED_FOR,
             warm_up: WARM_UP,
             text_bytes: self.plan.text_bytes,
-            server: Some(process),
+            server: vec![process],
+            database: None,
         };
         let pairs = self.pairs(server).await?;
-        let paced = direct::run(server, pairs, &plan, || {}).await?;
+        let paced = direct::run(&[server], pairs, &plan, || {}).await?;
         let broken = paced.violations;
         ensure!(broken.total() == 0, "a promise was broken: {broken:?}");
         self.people.stored += paced.sent_in_all;

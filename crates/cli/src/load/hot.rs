@@ -152,7 +152,8 @@ async fn beside(
         window: Window {
             warm_up: plan.warm_up,
             measured: plan.measured,
-            server: plan.process,
+            server: plan.process.into_iter().collect(),
+            database: None,
         },
     };
     let (tell, told) = oneshot::channel();
@@ -185,9 +186,10 @@ async fn beside(
         measured: plan.measured,
         warm_up: plan.warm_up,
         text_bytes: PAIRS_TEXT_BYTES,
-        server: plan.process,
+        server: plan.process.into_iter().collect(),
+        database: None,
     };
-    let pairs = direct::run(server, &people.pairs, &direct, || {}).await?;
+    let pairs = direct::run(&[server], &people.pairs, &direct, || {}).await?;
     let chat = told.await.context("the chat ended without a word")??;
     for violations in [pairs.violations, chat.violations] {
         ensure!(

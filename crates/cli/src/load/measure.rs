@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
-use super::proc::Process;
+use super::proc::{Family, Process};
 use super::progress::Progress;
 
 /// What may never happen, counted.
@@ -45,14 +45,16 @@ impl Violations {
 }
 
 /// When is counted, and whose processor time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Window {
     /// How long the load runs before.
     pub warm_up: Duration,
     /// How long is measured.
     pub measured: Duration,
-    /// The server's process, when it is on this machine.
-    pub server: Option<Process>,
+    /// The processes of the server, one for each node, as far as they are on this machine.
+    pub server: Vec<Process>,
+    /// The database server of the nodes, when it is on this machine.
+    pub database: Option<Family>,
 }
 
 /// What the machine says of the measured time.
@@ -60,8 +62,10 @@ pub struct Window {
 pub struct Reading {
     /// How long it was.
     pub measured: Duration,
-    /// The server's processor time.
+    /// The processor time of all nodes of the server.
     pub server_cpu: Option<Duration>,
+    /// The database's.
+    pub database_cpu: Option<Duration>,
     /// What the server gave to the disk.
     pub server_written_bytes: Option<u64>,
     /// By how much the server's memory grew.
@@ -75,16 +79,16 @@ pub async fn measure(run: &Run, window: Window, start: Instant) -> Reading {
     tokio::time::sleep_until(start + window.warm_up).await;
     let this = Process::this();
     let look = || {
-        let server = window.server;
         (
-            server.and_then(|p| p.cpu()),
-            server.and_then(|p| p.written_bytes()),
-            server.and_then(|p| p.resident_bytes()),
+            of_all(&window.server, Process::cpu),
+            of_all(&window.server, Process::written_bytes),
+            of_all(&window.server, Process::resident_bytes),
+            window.database.and_then(Family::cpu),
             this.cpu(),
             Instant::now(),
         )
     };
-    let (cpu, written, resident, own, began) = look();
+    let (cpu, written, resident, database, own, began) = look();
     run.counting.set(true);
     let progress = Progress::of("seconds", window.measured.as_secs());
     while began.elapsed() < window.measured {
@@ -93,13 +97,14 @@ pub async fn measure(run: &Run, window: Window, start: Instant) -> Reading {
         progress.at(began.elapsed().as_secs());
     }
     run.counting.set(false);
-    let (cpu_end, written_end, resident_end, own_end, ended) = look();
+    let (cpu_end, written_end, resident_end, database_end, own_end, ended) = look();
     let between = |end: Option<Duration>, begin: Option<Duration>| {
         end.zip(begin).map(|(end, begin)| end.saturating_sub(begin))
     };
     Reading {
         measured: ended - began,
         server_cpu: between(cpu_end, cpu),
+        database_cpu: between(database_end, database),
         server_written_bytes: written_end
             .zip(written)
             .map(|(end, begin)| end.saturating_sub(begin)),
@@ -108,6 +113,16 @@ pub async fn measure(run: &Run, window: Window, start: Instant) -> Reading {
             .map(|(end, begin)| end as f64 - begin as f64),
         own_cpu: between(own_end, own),
     }
+}
+
+/// The sum over all nodes; nothing when one of them can not be seen, or there is none to be seen.
+fn of_all<T: std::iter::Sum>(
+    nodes: &[Process],
+    ask: impl FnMut(Process) -> Option<T>,
+) -> Option<T> {
+    let told: Option<Vec<T>> = nodes.iter().copied().map(ask).collect();
+    let told = told.filter(|told| !told.is_empty())?;
+    Some(told.into_iter().sum())
 }
 
 /// What all sessions of a run write into. Everything runs on one thread.

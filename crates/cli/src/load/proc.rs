@@ -40,16 +40,35 @@ impl Process {
     }
 }
 
+/// A process with all that it has started, such as a database server.
+#[derive(Debug, Clone, Copy)]
+pub struct Family(pub u32);
+
+impl Family {
+    /// The processor time of those that run now, and of those that have ended and were waited for.
+    pub fn cpu(self) -> Option<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
+        let ended = ticks(&stat, 13)? + ticks(&stat, 14)?;
+        let ended =
+            Duration::from_secs_f64(ended as f64 / rustix::param::clock_ticks_per_second() as f64);
+        let own = Process(self.0).cpu()?;
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.0)).ok()?;
+        let children = children.split_ascii_whitespace();
+        let running = children.filter_map(|pid| Process(pid.parse().ok()?).cpu());
+        Some(own + ended + running.sum())
+    }
+}
+
 /// User and system time in ticks. The second field is the program's name, which may hold anything, so what is
 /// counted begins behind its last bracket.
 fn cpu_ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat
-        .get(stat.rfind(')')? + 1..)?
-        .split_ascii_whitespace()
-        .skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(user + system)
+    Some(ticks(stat, 11)? + ticks(stat, 12)?)
+}
+
+/// The n-th field behind the name.
+fn ticks(stat: &str, nth: usize) -> Option<u64> {
+    let fields = stat.get(stat.rfind(')')? + 1..)?;
+    fields.split_ascii_whitespace().nth(nth)?.parse().ok()
 }
 
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
@@ -134,5 +153,7 @@ mod tests {
         assert!(Process::this().resident_bytes().unwrap() > 100_000);
         assert!(Process::this().cpu().is_some());
         assert!(Process(u32::MAX).cpu().is_none());
+        assert!(Family(Process::this().0).cpu() >= Process::this().cpu());
+        assert!(Family(u32::MAX).cpu().is_none());
     }
 }

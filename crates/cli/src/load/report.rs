@@ -123,6 +123,11 @@ impl direct::Outcome {
         per_message(self.server_cpu?.as_secs_f64() * 1e6, self.delivered)
     }
 
+    /// The database's processor time for a delivered message.
+    pub fn database_cpu_us_per_message(&self) -> Option<f64> {
+        per_message(self.database_cpu?.as_secs_f64() * 1e6, self.delivered)
+    }
+
     /// What the server gave to the disk for a message.
     pub fn written_bytes_per_message(&self) -> Option<f64> {
         per_message(self.server_written_bytes? as f64, self.delivered)

@@ -289,9 +289,10 @@ async fn talk_beside(
         measured: WATCHED,
         warm_up: Duration::ZERO,
         text_bytes: TEXT_BYTES,
-        server: plan.process,
+        server: plan.process.into_iter().collect(),
+        database: None,
     };
-    let outcome = direct::run(server, &people.pairs, &direct, opened).await?;
+    let outcome = direct::run(&[server], &people.pairs, &direct, opened).await?;
     let broken = outcome.violations;
     ensure!(broken.total() == 0, "a promise was broken: {broken:?}");
     Ok(milliseconds(&outcome.ack_ns, 0.99))

@@ -207,6 +207,11 @@ impl Instance {
         ticks as f64 / 100.0
     }
 
+    /// Its first process, when it runs.
+    pub fn pid(&self) -> Option<u32> {
+        Some(self.running.as_ref()?.pid())
+    }
+
     /// Ends it as a crash does: nothing is finished, nothing is written.
     pub fn kill(&mut self) {
         let Some(running) = self.running.take() else {

@@ -2,6 +2,7 @@
 //! each kind in the order of their ids and chats before users, so that no two writers ever wait for each other in
 //! a circle.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use sqlx::postgres::PgRow;
@@ -208,20 +209,27 @@ impl Fetch<'_> {
         known
             .used
             .extend(wanted.used.iter().map(|hash| (*hash, None)));
+        // Each pair by itself: asked for as two lists, all keys of a week are read and compared with all hashes.
         let found = sqlx::query(
-            "SELECT hash, content FROM chat_send_keys WHERE week = ANY($1) AND hash = ANY($2)
-             ORDER BY week",
+            "SELECT w.week, h.hash, k.content
+             FROM UNNEST($1::bigint[]) AS w (week) CROSS JOIN UNNEST($2::bytea[]) AS h (hash)
+             CROSS JOIN LATERAL (
+                 SELECT content FROM chat_send_keys WHERE week = w.week AND hash = h.hash OFFSET 0) AS k",
         )
         .bind(&weeks)
         .bind(&hashes)
         .fetch_all(connection)
         .await?;
+        let mut newest: HashMap<SendHash, i64> = HashMap::new();
         for line in &found {
-            let hash = SendHash::try_from(line.try_get::<&[u8], _>(0)?);
+            let week: i64 = line.try_get(0)?;
+            let hash = SendHash::try_from(line.try_get::<&[u8], _>(1)?);
             let hash = hash.map_err(|_| Corrupt("a send key of another length"))?;
-            known
-                .used
-                .insert(hash, Some(codec::read_used(line.try_get(1)?)?));
+            if newest.get(&hash).is_none_or(|newest| *newest < week) {
+                newest.insert(hash, week);
+                let used = codec::read_used(line.try_get(2)?)?;
+                known.used.insert(hash, Some(used));
+            }
         }
         Ok(())
     }
