@@ -12,9 +12,9 @@ use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use serde_json::{Map, Value, json};
-use tertulia_proto::{DESCRIPTORS, METHODS};
+use tertulia_proto::{Caller, DESCRIPTORS, METHODS};
 use tertulia_tests::node::Local;
-use tertulia_tests::wire::{Answer, Person, Socket, post, request};
+use tertulia_tests::wire::{Answer, Person, Socket, post, post_as_node, request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -94,6 +94,7 @@ fn requests_of(message: &MessageDescriptor) -> Vec<Value> {
 async fn every_method_answers_bad_requests_with_typed_errors() {
     let local = Local::start().await;
     let ann = Person::sign_up(&local.url, "ann").await;
+    let key = local.node_key();
     let pool = DescriptorPool::decode(DESCRIPTORS).unwrap();
     let mut sent = 0;
     for method in METHODS
@@ -102,7 +103,11 @@ async fn every_method_answers_bad_requests_with_typed_errors() {
     {
         let message = pool.get_message_by_name(method.input).unwrap();
         for body in requests_of(&message) {
-            let answer = ann.call(&local.url, method.path, body.clone()).await;
+            let (_, name) = method.path.split_once('/').unwrap();
+            let answer = match method.caller {
+                Caller::Node => post_as_node(&local.url, &key, name, body.clone()).await,
+                _ => ann.call(&local.url, method.path, body.clone()).await,
+            };
             typed(
                 &answer,
                 &format!(

@@ -10,10 +10,13 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use tertulia_kit::clock::{Clock as _, SystemClock};
+use tertulia_kit::secret::Secret;
+use tertulia_kit::transport::nats::NodeKey;
 use tertulia_proto::{Caller, METHODS, Method};
 use tertulia_services::chats::{Role, roles};
 use tertulia_tests::node::Local;
-use tertulia_tests::wire::{Came, Person, Socket, post, request};
+use tertulia_tests::wire::{Came, Person, Socket, post, post_as, post_as_node, request};
 
 /// Who calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +84,11 @@ impl Who {
 /// The reason for which a caller is refused, or none when it passes the gate: what the method's row and the
 /// table of roles say.
 fn refused(method: &Method, kind: In, who: Who) -> Option<&'static str> {
-    if method.caller == Caller::Anyone {
-        return None;
+    match method.caller {
+        Caller::Anyone => return None,
+        // Whatever token of a user they bring, and without one.
+        Caller::Node => return Some("NODES_ONLY"),
+        Caller::User => {}
     }
     match who {
         Who::Anonymous => return Some("NOT_SIGNED_IN"),
@@ -161,6 +167,13 @@ fn request_of(path: &str, chat: &str, other: &str) -> Value {
         "CreateInvite" => json!({"chatId": chat, "clientInviteId": "matrix-invite"}),
         "RevokeInvite" => json!({"chatId": chat, "code": "no-such-code-at-all"}),
         "PreviewInvite" | "JoinChat" => json!({"code": "no-such-code-at-all"}),
+        "Push" => {
+            json!({"target": {"userId": nobody}, "notice": {"kind": "announcement", "text": "hi"}})
+        }
+        "EndSessions" => json!({"target": {"userId": nobody}}),
+        "RevokeLogins" => json!({"loginId": nobody}),
+        "ListSessions" => json!({"userId": nobody}),
+        "Drain" | "Resume" | "ListNodes" => json!({}),
         other => panic!("{other} has no row: add a request that is right in itself"),
     }
 }
@@ -256,6 +269,9 @@ fn of_access(reason: &str) -> Option<&str> {
         "CHAT_NOT_FOUND",
         "DIRECT_CHAT",
         "NOT_ALLOWED",
+        "NODES_ONLY",
+        "USERS_ONLY",
+        "BAD_NODE_TOKEN",
     ];
     all.contains(&reason).then_some(reason)
 }
@@ -296,6 +312,67 @@ async fn every_method_refuses_whom_its_row_and_the_table_of_roles_refuse() {
     println!("{checked} pairs of method and caller");
     let about_chats = METHODS.iter().filter(|m| m.right.is_some()).count();
     assert!(checked >= about_chats * 3 * EVERYBODY.len(), "{checked}");
+}
+
+#[tokio::test]
+async fn a_node_may_call_what_is_for_nodes_and_nothing_that_is_for_users() {
+    let local = Local::start().await;
+    let (url, key) = (&local.url, local.node_key());
+    let (mut for_nodes, mut for_users) = (0, 0);
+    for method in methods() {
+        let (_, name) = method.path.split_once('/').unwrap();
+        let answer = post_as_node(url, &key, name, request_of(method.path, "1", "1")).await;
+        let reason = answer.reason();
+        match method.caller {
+            Caller::Node => {
+                assert_eq!(answer.status, 200, "{}: {reason}", method.path);
+                for_nodes += 1;
+            }
+            Caller::User => {
+                assert_eq!(reason, "USERS_ONLY", "{}", method.path);
+                for_users += 1;
+            }
+            Caller::Anyone => assert_eq!(of_access(&reason), None, "{}", method.path),
+        }
+    }
+    assert!(for_nodes >= 7 && for_users >= 50, "{for_nodes} {for_users}");
+}
+
+#[tokio::test]
+async fn what_is_for_nodes_refuses_every_token_that_is_not_a_good_one_of_a_node() {
+    let local = Local::start().await;
+    let (url, key) = (&local.url, local.node_key());
+    let ann = Person::sign_up(url, "ann").await;
+    let foreign = NodeKey::new(Secret::new(vec![7; 32])).unwrap();
+    let now_ms = SystemClock::starting_at(0).now_ms();
+    for method in METHODS.iter().filter(|m| m.caller == Caller::Node) {
+        let path = method.path;
+        let used = format!("Node {}", key.token(path, now_ms));
+        let call = async |authorization: Option<&str>| {
+            let answer = post_as(url, path, authorization, request_of(path, "1", "1")).await;
+            (answer.status, answer.reason())
+        };
+        assert_eq!(call(Some(&used)).await, (200, String::new()), "{path}");
+        let bearer = format!("Bearer {}", ann.token);
+        let as_bearer = format!("Bearer {}", key.token(path, now_ms));
+        for authorization in [None, Some(&*bearer), Some(&*as_bearer), Some("Basic YTpi")] {
+            let refused = (403, "NODES_ONLY".to_owned());
+            assert_eq!(call(authorization).await, refused, "{path}");
+        }
+        let elsewhere = METHODS.iter().find(|m| m.path != path).unwrap();
+        for bad in [
+            used,
+            format!("Node {}", foreign.token(path, now_ms)),
+            format!("Node {}", key.token(path, now_ms - 31_000)),
+            format!("Node {}", key.token(path, now_ms + 60_000)),
+            format!("Node {}", key.token(elsewhere.path, now_ms)),
+            format!("Node {}", ann.token),
+            "Node x".to_owned(),
+        ] {
+            let refused = (401, "BAD_NODE_TOKEN".to_owned());
+            assert_eq!(call(Some(&bad)).await, refused, "{path} {bad}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tertulia_proto::live::{ConnectRequest, ConnectResponse};
 use tertulia_tests::node::Local;
-use tertulia_tests::wire::{Came, Person, Socket};
+use tertulia_tests::wire::{Came, Person, Socket, post_as_node};
 
 /// The examples of a page, by name.
 type Examples = BTreeMap<String, Value>;
@@ -307,6 +307,11 @@ async fn a_session_that_follows_the_page_hears_what_the_page_says() {
     ann.ok(url, "MarkRead", json!({"chatId": chat, "seenSeq": "9"}))
         .await;
     script.hear("receipts").await;
+    let notice = script.example("notice")["notice"].clone();
+    let body = json!({"target": {"userId": bob.user_id}, "notice": notice});
+    let pushed = post_as_node(url, &local.node_key(), "Push", body).await;
+    assert_eq!(pushed.status, 200);
+    script.hear("notice").await;
     loop {
         // The beat that has everything in it may be the next but one.
         let beat = script.socket.frame("heartbeat").await;

@@ -162,6 +162,7 @@ fn method_row(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<String
     let caller = match number(row, "caller") {
         1 => "Anyone",
         2 => "User",
+        3 => "Node",
         _ => bail!("the access option names no caller"),
     };
     let object = string(row, "object");
@@ -180,6 +181,10 @@ fn method_row(pool: &DescriptorPool, method: &MethodDescriptor) -> Result<String
             "no field {object}"
         );
     }
+    ensure!(
+        caller != "Node" || object.is_empty(),
+        "a node has no relation to an object"
+    );
     let right = enum_name(row, "right", "RIGHT_");
     ensure!(
         relation == "None" || right != "Unspecified",

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tertulia_kit::config::{self, Sources};
 use tertulia_kit::instances::postgres::Instance;
+use tertulia_kit::secret::Secret;
+use tertulia_kit::transport::nats::NodeKey;
 use tertulia_server::config::SCHEMA;
 use tertulia_server::harm::Harm;
 use tertulia_server::wiring::{self, Node};
@@ -112,6 +114,12 @@ impl Local {
         }
         let key = jsonwebtoken::EncodingKey::from_ed_der(&der);
         jsonwebtoken::encode(&header, &claims, &key).unwrap()
+    }
+
+    /// What shows it that somebody may act as a node.
+    pub fn node_key(&self) -> NodeKey {
+        let key = std::fs::read(self.folder.path().join("data/node.key")).unwrap();
+        NodeKey::new(Secret::new(key)).unwrap()
     }
 
     /// The seed of its key: a file of its own, or what all nodes on one database make of the pepper.

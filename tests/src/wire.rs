@@ -10,6 +10,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
+use tertulia_kit::clock::{Clock as _, SystemClock};
+use tertulia_kit::transport::nats::NodeKey;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -91,9 +93,14 @@ pub async fn request(
 /// A call as curl makes it: JSON over POST.
 pub async fn post(url: &str, method: &str, token: Option<&str>, body: Value) -> Answer {
     let bearer = token.map(|t| format!("Bearer {t}"));
+    post_as(url, method, bearer.as_deref(), body).await
+}
+
+/// The same with an `Authorization` of any kind.
+pub async fn post_as(url: &str, method: &str, authorization: Option<&str>, body: Value) -> Answer {
     let mut headers = vec![("content-type", "application/json")];
-    if let Some(bearer) = &bearer {
-        headers.push(("authorization", bearer));
+    if let Some(authorization) = authorization {
+        headers.push(("authorization", authorization));
     }
     request(
         "POST",
@@ -102,6 +109,12 @@ pub async fn post(url: &str, method: &str, token: Option<&str>, body: Value) -> 
         body.to_string(),
     )
     .await
+}
+
+/// A call by its own name as a node makes it, or a service that holds the node key.
+pub async fn post_as_node(url: &str, key: &NodeKey, method: &str, body: Value) -> Answer {
+    let token = key.token(path(method), SystemClock::starting_at(0).now_ms());
+    post_as(url, path(method), Some(&format!("Node {token}")), body).await
 }
 
 /// The path of a method by its own name, which is used once in the contract.

@@ -9,16 +9,17 @@ use connectrpc::{ConnectError, ErrorCode, ErrorDetail};
 use tertulia_kit::transport::nats::{Call, Refusal, Remote, Unanswered};
 use tertulia_proto::METHODS;
 use tertulia_proto::live::CallError;
-use tertulia_services::access::Caller;
+use tertulia_services::access::Who;
 use tertulia_services::errors;
 
 use crate::call::LocalCall;
 use crate::error::{DETAIL, Sent, raise};
 use crate::nats::words;
 
-/// Services that are done where the sessions are: a live connection is one, and what a session sends keeps its order
-/// only if nothing between can overtake.
-pub const HERE_ONLY: [&str; 2] = [
+/// Services that are done where the sessions are: a live connection is one, what a session sends keeps its order only if
+/// nothing between can overtake, and who controls sessions says of which node.
+pub const HERE_ONLY: [&str; 3] = [
+    "tertulia.control.v1.ControlService",
     "tertulia.chats.v1.MessagesService",
     "tertulia.live.v1.LiveService",
 ];
@@ -40,7 +41,7 @@ pub enum NotElsewhere {
     #[error("there is no service {0:?}; write it like tertulia.users.v1.UsersService")]
     Unknown(String),
     /// It belongs to the sessions.
-    #[error("{0} is done where sessions are, so that what a device sends keeps its order")]
+    #[error("{0} is done where the sessions are")]
     HereOnly(String),
 }
 
@@ -79,11 +80,7 @@ impl Elsewhere {
     /// # Errors
     /// The other node's error as it was; `OVERLOADED` when no node does the service now, `DEADLINE` when none
     /// answers in time.
-    pub async fn call(
-        &self,
-        call: LocalCall,
-        caller: Option<&Caller>,
-    ) -> Result<Bytes, ConnectError> {
+    pub async fn call(&self, call: LocalCall, who: Option<&Who>) -> Result<Bytes, ConnectError> {
         let LocalCall {
             path,
             body,
@@ -96,7 +93,7 @@ impl Elsewhere {
             path,
             body,
             content_type: words::content_type(format).into(),
-            identity: caller.map(words::identity).unwrap_or_default(),
+            identity: who.map(words::identity).unwrap_or_default(),
             request_id: context.request_id.as_str().into(),
             traceparent: context.trace.to_string(),
             timeout,

@@ -20,8 +20,9 @@ use tertulia_kit::error::Result;
 use tertulia_kit::lifecycle;
 use tertulia_kit::limit::Budgets;
 use tertulia_kit::telemetry::Context;
+use tertulia_kit::transport::node_token::NodeTokens;
 use tertulia_proto::{self as proto, Method};
-use tertulia_services::access::{Authorizer, Caller, Member, Permit, Rule};
+use tertulia_services::access::{Authorizer, Caller, Member, NodeCaller, Permit, Rule, Who};
 use tertulia_services::chats::Right;
 use tertulia_services::errors;
 use tertulia_services::identity::Identity;
@@ -51,6 +52,8 @@ pub struct Parts {
     pub call_timeout: Duration,
     /// The services that other nodes do; none: all are done here.
     pub elsewhere: Option<Elsewhere>,
+    /// Knows who is a node over HTTP; none: nobody is.
+    pub node_tokens: Option<NodeTokens>,
 }
 
 /// A dispatcher in front of the handlers.
@@ -73,7 +76,7 @@ struct Charged;
 pub struct Admission {
     parts: Arc<Parts>,
     method: &'static Method,
-    caller: Option<Caller>,
+    who: Option<Who>,
 }
 
 impl Admission {
@@ -106,12 +109,23 @@ impl Admission {
         }
     }
 
+    /// The caller as a node, or a service that holds the node key.
+    pub async fn node(&self) -> Result<NodeCaller, ConnectError> {
+        match self.permit(None).await? {
+            Permit::Node(node) => Ok(node),
+            _ => Err(raise(errors::internal(
+                "the method's row asks for another permit",
+            ))),
+        }
+    }
+
     /// The one place that asks the authorizer.
     async fn permit(&self, object: Option<i64>) -> Result<Permit, ConnectError> {
         let row = (self.method.caller, self.method.relation, self.method.right);
         let rule = match (row, object) {
             ((proto::Caller::Anyone, None, None), None) => Rule::Anyone,
             ((proto::Caller::User, None, None), None) => Rule::User,
+            ((proto::Caller::Node, None, None), None) => Rule::Node,
             ((proto::Caller::User, Some(proto::Relation::ChatMember), Some(right)), Some(chat)) => {
                 Rule::ChatMember(ChatId(chat), right_of(right))
             }
@@ -119,7 +133,7 @@ impl Admission {
         };
         self.parts
             .authorizer
-            .authorize(rule, self.caller.clone())
+            .authorize(rule, self.who.clone())
             .await
             .map_err(raise)
     }
@@ -164,7 +178,7 @@ impl Gate {
         Ok(Admission {
             parts: Arc::clone(&self.parts),
             method,
-            caller: Some(caller.clone()),
+            who: Some(caller.clone().into()),
         })
     }
 
@@ -190,11 +204,7 @@ impl Gate {
     ///
     /// # Errors
     /// With the catalogue entry inside.
-    pub async fn call(
-        &self,
-        call: LocalCall,
-        caller: Option<Caller>,
-    ) -> Result<Bytes, ConnectError> {
+    pub async fn call(&self, call: LocalCall, who: Option<Who>) -> Result<Bytes, ConnectError> {
         let LocalCall {
             path,
             body,
@@ -222,8 +232,8 @@ impl Gate {
             ctx = ctx.with_deadline(Instant::now().checked_add(timeout));
         }
         ctx.extensions_mut().insert(context);
-        if let Some(caller) = caller {
-            ctx.extensions_mut().insert(caller);
+        if let Some(who) = who {
+            ctx.extensions_mut().insert(who);
         }
         if is_charged {
             ctx.extensions_mut().insert(Charged);
@@ -281,8 +291,8 @@ impl Gate {
             is_charged: true,
         };
         let admission = ctx.extensions().get::<Admission>();
-        let caller = admission.and_then(|admission| admission.caller.as_ref());
-        let answer = elsewhere.call(call, caller).await?;
+        let who = admission.and_then(|admission| admission.who.as_ref());
+        let answer = elsewhere.call(call, who).await?;
         Ok(EncodedResponse::new(answer.into()))
     }
 
@@ -292,41 +302,67 @@ impl Gate {
             // Health and reflection have no row: anyone, at the lowest price.
             return self.charge(ctx, None, 1);
         };
-        let caller = self.caller(ctx);
-        let caller = match method.caller {
-            proto::Caller::Anyone => caller.ok(),
-            proto::Caller::User => Some(caller?),
+        let who = match method.caller {
+            proto::Caller::Anyone => self.caller(ctx).ok().map(Who::User),
+            proto::Caller::User => Some(Who::User(self.caller(ctx)?)),
+            proto::Caller::Node => {
+                self.node(path, ctx)?;
+                Some(Who::Node)
+            }
         };
-        self.charge(ctx, caller.as_ref(), method.weight)?;
+        match &who {
+            // What nodes do has its bounds elsewhere.
+            Some(Who::Node) => {}
+            Some(Who::User(caller)) => self.charge(ctx, Some(caller), method.weight)?,
+            None => self.charge(ctx, None, method.weight)?,
+        }
         tracing::trace!(
             request_id = context.request_id.as_str(),
             method = path,
             "a call was admitted"
         );
         let parts = Arc::clone(&self.parts);
-        ctx.extensions_mut().insert(Admission {
-            parts,
-            method,
-            caller,
-        });
+        ctx.extensions_mut()
+            .insert(Admission { parts, method, who });
         Ok(())
     }
 
     fn caller(&self, ctx: &RequestContext) -> Result<Caller> {
-        if let Some(caller) = ctx.extensions().get::<Caller>() {
-            // A session was verified when it began; its time or its login can be over since.
-            self.still_holds(caller)?;
-            return Ok(caller.clone());
+        match ctx.extensions().get::<Who>() {
+            Some(Who::User(caller)) => {
+                // A session was verified when it began; its time or its login can be over since.
+                self.still_holds(caller)?;
+                return Ok(caller.clone());
+            }
+            Some(Who::Node) => return Err(errors::users_only()),
+            None => {}
         }
         let Some(header) = ctx.header(http::header::AUTHORIZATION) else {
             return Err(errors::not_signed_in());
         };
-        let token = header
-            .to_str()
-            .ok()
-            .and_then(bearer)
-            .ok_or_else(errors::bad_token)?;
+        let header = header.to_str().map_err(|_| errors::bad_token())?;
+        if credentials(header, NODE).is_some() {
+            return Err(errors::users_only());
+        }
+        let token = credentials(header, BEARER).ok_or_else(errors::bad_token)?;
         self.parts.identity.verify(token)
+    }
+
+    /// Lets a node in, and nobody else, whatever token of a user they bring.
+    fn node(&self, path: &str, ctx: &RequestContext) -> Result<()> {
+        match ctx.extensions().get::<Who>() {
+            Some(Who::Node) => return Ok(()),
+            Some(Who::User(_)) => return Err(errors::nodes_only()),
+            None => {}
+        }
+        let header = ctx.header(http::header::AUTHORIZATION);
+        let token = header
+            .and_then(|header| credentials(header.to_str().ok()?, NODE))
+            .ok_or_else(errors::nodes_only)?;
+        let tokens = self.parts.node_tokens.as_ref();
+        let tokens = tokens.ok_or_else(errors::bad_node_token)?;
+        let taken = tokens.take(token, path, self.parts.clock.now_ms());
+        taken.map_err(|_| errors::bad_node_token())
     }
 
     /// Charges an address for opening a socket, which costs what the streaming call costs.
@@ -504,9 +540,14 @@ pub fn context_from(headers: &http::HeaderMap) -> Context {
     Context::accept(text(REQUEST_ID.as_str()), text("traceparent"))
 }
 
-fn bearer(header: &str) -> Option<&str> {
+/// How users and nodes show who they are.
+const BEARER: &str = "bearer";
+const NODE: &str = "node";
+
+/// What follows the scheme, when it is this one.
+fn credentials<'a>(header: &'a str, of: &str) -> Option<&'a str> {
     let (scheme, token) = header.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    scheme.eq_ignore_ascii_case(of).then(|| token.trim())
 }
 
 /// Whom an address stands for: with IPv6 one customer has a whole /64.
@@ -542,7 +583,9 @@ mod tests {
 
     #[test]
     fn only_bearer_tokens_are_tokens() {
-        assert_eq!(bearer("Bearer abc"), Some("abc"));
-        assert_eq!(bearer("Basic abc"), None);
+        assert_eq!(credentials("Bearer abc", BEARER), Some("abc"));
+        assert_eq!(credentials("Basic abc", BEARER), None);
+        assert_eq!(credentials("Node abc", BEARER), None);
+        assert_eq!(credentials("Bearer abc", NODE), None);
     }
 }

@@ -185,7 +185,9 @@ async fn startupz(State(doors): State<Doors>) -> Response {
 fn started(health: &Health) -> Response {
     match health.state() {
         Life::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
-        Life::Ready | Life::Draining => (StatusCode::OK, "started\n").into_response(),
+        Life::Ready | Life::Drained | Life::Draining => {
+            (StatusCode::OK, "started\n").into_response()
+        }
     }
 }
 

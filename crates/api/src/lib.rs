@@ -11,6 +11,7 @@
 pub mod error;
 
 pub mod call;
+pub mod control;
 pub mod convert;
 pub mod elsewhere;
 pub mod gate;

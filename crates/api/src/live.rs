@@ -2,9 +2,11 @@
 //! node, and a [`queue`] keeps what waits for one; the [`feed`] puts what was committed on the bus; [`socket`]
 //! and [`stream`] are the two carriers.
 
+pub mod about;
 pub(crate) mod answer;
 mod burst;
 pub mod close;
+mod drain;
 pub mod feed;
 pub mod frames;
 pub mod hub;
@@ -31,7 +33,7 @@ use tokio::time::Instant;
 use crate::gate::Gate;
 use hub::Hub;
 
-/// When to come back to a node that is full.
+/// When to come back to a node that is full, or drained.
 const FULL_WAIT: Duration = Duration::from_secs(5);
 /// Heartbeats fall on multiples of this, so that a node with many sessions that rest wakes up for several at once.
 const BEAT_GRID: Duration = Duration::from_millis(50);
@@ -84,6 +86,8 @@ pub struct Live {
     /// A promise to be broken on purpose, for tests of tests: what comes while a session is welcomed is lost.
     skip_catch_up_buffer: AtomicBool,
     spread: AtomicU64,
+    /// Counts drains and resumes: odd while the node is drained.
+    drains: AtomicU64,
     began_at: Instant,
 }
 
@@ -116,6 +120,7 @@ impl Live {
             open: AtomicUsize::new(0),
             skip_catch_up_buffer: AtomicBool::new(false),
             spread: AtomicU64::new(0),
+            drains: AtomicU64::new(0),
             began_at: Instant::now(),
         })
     }
@@ -143,7 +148,7 @@ impl Live {
 
     /// A share from 0 to 1. Those who ask one after the other get shares that lie far apart, and all of them
     /// together lie evenly: the multiples of the golden ratio do.
-    fn spread(&self) -> f64 {
+    pub(crate) fn spread(&self) -> f64 {
         let turn = self.spread.fetch_add(1, Ordering::Relaxed);
         let share = turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         share as f64 / f64::from(u32::MAX)
@@ -161,8 +166,11 @@ impl Live {
     /// A place for one more session.
     ///
     /// # Errors
-    /// `OVERLOADED` when the node has as many as it takes.
+    /// `OVERLOADED` when the node has as many as it takes, `DRAINING` when it takes none now.
     pub fn enter(self: &Arc<Self>) -> Result<Place> {
+        if self.is_drained() {
+            return Err(errors::draining(FULL_WAIT));
+        }
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         let place = Place(Arc::clone(self));
         match before < self.options.sessions_max {

@@ -35,6 +35,9 @@ pub fn offers(here: impl Fn(&str) -> bool) -> Vec<Offer> {
     offers
 }
 
+/// What every node does when another one asks all of them.
+pub const OF_EVERYBODY: &str = "tertulia.control.v1.ControlService";
+
 /// Does the calls of other nodes.
 pub fn handler(gate: Gate) -> Handler {
     Arc::new(move |call| answer(gate.clone(), call).boxed())
@@ -42,7 +45,7 @@ pub fn handler(gate: Gate) -> Handler {
 
 async fn answer(gate: Gate, call: Call) -> Result<Bytes, Refusal> {
     let context = Context::accept(Some(&call.request_id), Some(&call.traceparent));
-    let Ok(caller) = words::caller(&call.identity) else {
+    let Ok(who) = words::who(&call.identity) else {
         let error = raise(errors::not_signed_in());
         return Err(refusal(finish(
             error,
@@ -59,7 +62,7 @@ async fn answer(gate: Gate, call: Call) -> Result<Bytes, Refusal> {
         timeout: call.timeout,
         is_charged: true,
     };
-    gate.call(local, caller).await.map_err(refusal)
+    gate.call(local, who).await.map_err(refusal)
 }
 
 /// The same failure as in the `Reply` of a live session, as JSON.

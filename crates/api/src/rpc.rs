@@ -6,6 +6,7 @@
 )]
 
 mod chats;
+mod control;
 mod identity;
 mod live;
 mod members;
@@ -21,6 +22,7 @@ use tertulia_proto::DESCRIPTORS;
 use tertulia_proto::chats::{
     ChatsServiceExt as _, MembersServiceExt as _, MessagesServiceExt as _,
 };
+use tertulia_proto::control::ControlServiceExt as _;
 use tertulia_proto::identity::IdentityServiceExt as _;
 use tertulia_proto::live::LiveServiceExt as _;
 use tertulia_proto::users::UsersServiceExt as _;
@@ -28,6 +30,7 @@ use tertulia_services::chats::Chats;
 use tertulia_services::identity::Identity;
 use tertulia_services::users::Users;
 
+use crate::control::Control;
 use crate::live::Live;
 
 /// What the handlers call.
@@ -51,11 +54,17 @@ pub fn router(services: &Services) -> Router {
     Arc::new(members::Handler(Arc::clone(&services.chats))).register(router)
 }
 
-/// The whole contract, with the live stream, gRPC health and reflection.
-pub fn full_router(services: &Services, live: Arc<Live>) -> (Router, Arc<StaticChecker>) {
+/// The whole contract, with the live stream, control, gRPC health and reflection. What controls sessions is made around
+/// the health that is asked for over gRPC.
+pub fn full_router(
+    services: &Services,
+    live: Arc<Live>,
+    control: impl FnOnce(Arc<StaticChecker>) -> Control,
+) -> (Router, Arc<StaticChecker>) {
     let router = Arc::new(live::Handler(live)).register(router(services));
     let names: Vec<&str> = names();
     let (router, health) = connectrpc_health::install_static(router, names.iter().copied());
+    let router = Arc::new(control::Handler(control(Arc::clone(&health)))).register(router);
     let reflector = Reflector::from_descriptor_set_bytes(DESCRIPTORS)
         .expect("the build has compiled these descriptors")
         .with_services(names);

@@ -110,7 +110,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
 }
 
 /// A refusal for people.
-fn explain(refusal: &Refusal) -> String {
+pub(crate) fn explain(refusal: &Refusal) -> String {
     let mut text = format!("error: {refusal} ({})\n", refusal.code);
     for (label, words) in [
         ("what to do", &refusal.what_to_do),

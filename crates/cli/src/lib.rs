@@ -6,6 +6,7 @@
 pub mod api;
 pub mod chat;
 pub mod load;
+pub mod sessions;
 mod terminal;
 
 use std::process::ExitCode;

@@ -54,6 +54,15 @@ pub enum Change {
         /// Who.
         user: UserId,
     },
+    /// The operator or a service of the deployment has something to say. It is kept nowhere and may be lost.
+    Notice {
+        /// What it is about, such as `announcement`, whose text is for people.
+        kind: String,
+        /// For people: plain text.
+        text: String,
+        /// For programs, as a JSON object; empty when there is none.
+        data: String,
+    },
     /// The messages to be sent later are others.
     Scheduled,
     /// A message of this device went a step further.

@@ -126,12 +126,28 @@ impl Http {
         body: Bytes,
         timeout: Duration,
     ) -> Result<Result<Bytes, (u16, Bytes)>> {
+        let who = token.map(|token| format!("Bearer {token}"));
+        self.post_as(method, content_type, who, body, timeout).await
+    }
+
+    /// The same with an `Authorization` of any kind.
+    ///
+    /// # Errors
+    /// When there was no whole answer.
+    pub async fn post_as(
+        &self,
+        method: &str,
+        content_type: &str,
+        authorization: Option<String>,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Result<Bytes, (u16, Bytes)>> {
         let mut request = Request::post(self.address.at(method))
             .header(header::CONTENT_TYPE, content_type)
             .header("connect-protocol-version", "1")
             .header("connect-timeout-ms", timeout.as_millis().to_string());
-        if let Some(token) = token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
         }
         let mut request = request.body(Full::new(body)).map_err(|_| {
             Error::Invalid("the method or the token has characters that can not be sent".into())

@@ -10,7 +10,7 @@ use tertulia_client::proto::chats::event::Body;
 use tertulia_client::proto::chats::list_events_request::From as Start;
 use tertulia_client::proto::chats::*;
 use tertulia_client::proto::live::connect_request::Frame as Up;
-use tertulia_client::proto::live::{Changed, Delta, Head, Typing, Warmed};
+use tertulia_client::proto::live::{Changed, Delta, Head, Notice, Typing, Warmed};
 use tertulia_client::store::{file::Folder, memory::Memory};
 use tertulia_client::{Change, Client, NewMessage, Verified};
 
@@ -524,6 +524,26 @@ async fn who_types_is_told_and_kept_nowhere() {
     let typing = Change::Typing { chat: 1, user: 9 };
     let mut told = std::iter::from_fn(|| changes.try_recv().ok());
     assert!(told.any(|change| change == typing));
+}
+
+#[tokio::test]
+async fn what_is_told_from_outside_is_handed_on_and_kept_nowhere() {
+    let mut peer = Peer::start().await;
+    let client = peer.client(store()).await;
+    let (mut session, _) = peer.welcome(b"one", fresh(0)).await;
+    online(&client).await;
+    let mut changes = client.changes();
+    let notice = r#"{"kind": "weather", "text": "rain", "data": {"in": ["Lima"]}}"#;
+    let notice: Notice = serde_json::from_str(notice).unwrap();
+    session.send(notice).await;
+    session.alive().await;
+    let told = Change::Notice {
+        kind: "weather".into(),
+        text: "rain".into(),
+        data: r#"{"in":["Lima"]}"#.into(),
+    };
+    let mut changes = std::iter::from_fn(|| changes.try_recv().ok());
+    assert!(changes.any(|change| change == told));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! Two questions are asked from outside, and they are not the same. *Is it alive?* To answer at all is the
 //! whole answer: it never depends on a store or on another node, since a restart would mend neither.
-//! *Is it ready?* That is [`Health::report`]: started, not draining, and every check passes. What the node works
+//! *Is it ready?* That is [`Health::report`]: started, not drained or draining, and every check passes. What the node works
 //! without, only worse, is remarked and does not take it out of service.
 
 use std::fmt;
@@ -28,6 +28,8 @@ pub enum State {
     Starting,
     /// At work.
     Ready,
+    /// At work, and to be sent no more until it is resumed.
+    Drained,
     /// Finishes what it has, and takes no more.
     Draining,
 }
@@ -137,9 +139,23 @@ impl Health {
 
     /// All is there.
     pub fn ready(&self) {
+        self.turn(State::Starting, State::Ready);
+    }
+
+    /// No more work for now.
+    pub fn drain(&self) {
+        self.turn(State::Ready, State::Drained);
+    }
+
+    /// Work again, after [`drain`](Health::drain).
+    pub fn resume(&self) {
+        self.turn(State::Drained, State::Ready);
+    }
+
+    fn turn(&self, from: State, to: State) {
         let mut state = self.0.state.lock();
-        if *state == State::Starting {
-            *state = State::Ready;
+        if *state == from {
+            *state = to;
         }
     }
 
@@ -217,6 +233,22 @@ mod tests {
         health.draining();
         assert!(!health.report(false).await.ready);
         health.ready();
+        assert_eq!(health.state(), State::Draining);
+    }
+
+    #[tokio::test]
+    async fn a_drained_node_is_not_ready_until_it_is_resumed() {
+        let health = Health::new();
+        health.drain();
+        assert_eq!(health.state(), State::Starting);
+        health.ready();
+        health.drain();
+        let report = serde_json::to_string(&health.report(false).await).unwrap();
+        assert_eq!(report, r#"{"ready":false,"state":"drained"}"#);
+        health.resume();
+        assert!(health.report(false).await.ready);
+        health.draining();
+        health.resume();
         assert_eq!(health.state(), State::Draining);
     }
 

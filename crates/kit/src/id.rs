@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::clock::SharedClock;
@@ -32,19 +33,34 @@ impl Node {
     pub fn new(cell: u8, node: u8) -> Option<Node> {
         (cell < 1 << CELL_BITS).then_some(Node { cell, node })
     }
+
+    /// Its number in its cell.
+    pub fn number(self) -> u8 {
+        self.node
+    }
 }
 
 /// The right to make ids as a node. Two running processes never have the same node at the same time.
+#[async_trait]
 pub trait NodeIds: Send + Sync {
     /// The node that this process is now. None while that is not sure, because a lease could not be kept; it may
     /// be another node afterwards. Asked for every id, so it must not wait.
     fn held(&self) -> Option<Node>;
+
+    /// All nodes that are held by somebody, this one among them, in no order. One that has died is still named until
+    /// its lease is over. None when that can not be told now.
+    async fn all(&self) -> Option<Vec<Node>>;
 }
 
 /// A process that is this node for as long as it runs, by whatever keeps others from being it.
+#[async_trait]
 impl NodeIds for Node {
     fn held(&self) -> Option<Node> {
         Some(*self)
+    }
+
+    async fn all(&self) -> Option<Vec<Node>> {
+        Some(vec![*self])
     }
 }
 
@@ -130,8 +146,13 @@ mod tests {
     #[test]
     fn without_a_node_there_is_no_id() {
         struct Nobody;
+        #[async_trait]
         impl NodeIds for Nobody {
             fn held(&self) -> Option<Node> {
+                None
+            }
+
+            async fn all(&self) -> Option<Vec<Node>> {
                 None
             }
         }

@@ -4,6 +4,8 @@
 
 #[cfg(feature = "nats")]
 pub mod nats;
+#[cfg(feature = "nats")]
+pub mod node_token;
 mod opening;
 
 use std::io;

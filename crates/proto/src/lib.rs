@@ -13,8 +13,8 @@
 include!(concat!(env!("OUT_DIR"), "/contract.rs"));
 include!(concat!(env!("OUT_DIR"), "/tables.rs"));
 
-pub use tertulia::{chats::v1 as chats, errors::v1 as errors, identity::v1 as identity};
-pub use tertulia::{live::v1 as live, users::v1 as users};
+pub use tertulia::{chats::v1 as chats, control::v1 as control, errors::v1 as errors};
+pub use tertulia::{identity::v1 as identity, live::v1 as live, users::v1 as users};
 
 /// The whole contract as a `FileDescriptorSet`, for reflection, `tertulia api --schema` and tests.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
@@ -49,6 +49,8 @@ pub enum Caller {
     Anyone,
     /// Signed in.
     User,
+    /// Another node, or a service that holds the node key.
+    Node,
 }
 
 /// What a caller must be to an object.

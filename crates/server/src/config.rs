@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde::Deserialize;
 use tertulia_api::elsewhere::may_be_elsewhere;
 use tertulia_api::live;
@@ -143,9 +144,10 @@ const FIELDS: &[Field] = &[
     Field::text("bus.prefix", "tertulia", "What the subjects on NATS begin with. All nodes of a deployment have \
         the same, and each deployment on a NATS server another.")
         .checked(bus_prefix),
-    Field::secret("bus.node_key", "What nodes show each other that they are nodes; the same on all of them, at least \
-        32 characters. With it a node answers calls of others over NATS, on behalf of whom they say; unset, it \
-        answers none.")
+    Field::secret("bus.node_key", "What nodes show each other that they are nodes, and what services and operators \
+        show that they may control sessions; the same on all nodes, at least 32 characters. With it a node answers calls \
+        of others over NATS, on behalf of whom they say. Unset, it answers none, and who controls its sessions shows \
+        the file node.key of its data folder.")
         .checked(node_key),
     Field::number("bus.calls_max", 256, 1..=65_536, "How many calls of other nodes are under way at once; more are \
         refused."),
@@ -425,15 +427,24 @@ impl Bus {
     /// # Errors
     /// When the texts were not checked as those of the table are.
     pub fn calls(&self) -> anyhow::Result<Option<calls::Options>> {
-        let (Some(address), Some(key)) = (self.address()?, &self.node_key) else {
+        let (Some(address), Some(key)) = (self.address()?, self.node_key()?) else {
             return Ok(None);
         };
         Ok(Some(calls::Options {
             address,
             prefix: self.prefix.parse()?,
-            key: NodeKey::new(key.clone())?,
+            key,
             calls_max: self.calls_max,
         }))
+    }
+
+    /// What shows that somebody may act as a node; nothing when none is configured.
+    ///
+    /// # Errors
+    /// When it was not checked as that of the table is.
+    pub fn node_key(&self) -> anyhow::Result<Option<NodeKey>> {
+        let key = self.node_key.clone().map(NodeKey::new);
+        key.transpose().context("bus.node_key")
     }
 
     fn address(&self) -> anyhow::Result<Option<nats::Address>> {

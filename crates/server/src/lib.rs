@@ -11,6 +11,7 @@ mod metrics;
 pub mod migrate_store;
 pub mod plan;
 pub mod roles;
+pub mod sessions;
 pub mod stores;
 pub mod verify;
 pub mod wiring;

@@ -13,6 +13,7 @@ use tertulia_server::harm::Harm;
 use tertulia_server::jobs;
 use tertulia_server::migrate_store::{self, MigrateStore};
 use tertulia_server::plan::{self, Plan};
+use tertulia_server::sessions;
 use tertulia_server::verify::{self, Verify};
 use tertulia_server::wiring;
 
@@ -44,6 +45,8 @@ enum Command {
     MigrateStore(MigrateStore),
     /// Shows the jobs that failed for good, and has them tried again or forgotten.
     Jobs(jobs::Command),
+    /// Controls live sessions on all nodes of a deployment: lists, pushes, ends, revokes, drains.
+    Sessions(sessions::Command),
     /// Computes what a deployment takes: nodes, cores, memory, network and storage.
     Plan(Plan),
     #[command(flatten)]
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         Command::Verify(command) => runtime.block_on(verify::run(command)),
         Command::MigrateStore(command) => runtime.block_on(migrate_store::run(command)),
         Command::Jobs(command) => runtime.block_on(jobs::run(command)),
+        Command::Sessions(command) => runtime.block_on(sessions::run(command)),
         Command::Plan(command) => plan::run(command),
         Command::Client(command) => runtime.block_on(tertulia_cli::run(command)),
     };

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use connectrpc::ConnectRpcService;
 use connectrpc_health::StaticChecker;
+use tertulia_api::control::Control;
 use tertulia_api::elsewhere::Elsewhere;
 use tertulia_api::gate::{Gate, Parts};
 use tertulia_api::http::{Doors, rpc_service};
@@ -27,6 +28,8 @@ use tertulia_kit::lease::Leader;
 use tertulia_kit::lifecycle::{Grace, Kind, Lifecycle, Stopped};
 use tertulia_kit::limit::{self, Budgets, Rate};
 use tertulia_kit::lock::{DataFolder, Format};
+use tertulia_kit::transport::nats::{Everybody, NodeKey};
+use tertulia_kit::transport::node_token::NodeTokens;
 use tertulia_kit::transport::{self, nats as calls};
 use tertulia_services::access::Authorizer;
 use tertulia_services::chats::Chats;
@@ -51,6 +54,9 @@ const DATA_FORMAT: u32 = 1;
 const CALLERS_WATCHED_MAX: usize = 100_000;
 /// How long a start waits for NATS.
 const LINK_WAIT: Duration = Duration::from_secs(2);
+/// Where the key is that shows that somebody may act as a node, when none is configured.
+pub(crate) const NODE_KEY_FILE: &str = "node.key";
+const NODE_KEY_BYTES: usize = 32;
 /// How often the clock's mark is moved on; the mark is seconds ahead.
 const CLOCK_KEEP: Duration = Duration::from_secs(1);
 
@@ -129,11 +135,6 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         identity = identity.counting_with(Arc::clone(ledger));
     }
     let identity = Arc::new(identity);
-    if linked.is_some() || stores.shared.is_some() {
-        let told = lifecycle.told(Kind::Work);
-        let learning = logins::keep_learning(identity.clone(), told);
-        lifecycle.spawn(Kind::Work, "logins", learning);
-    }
     let chats = Arc::new(Chats::new(
         stores.chats.clone(),
         users.clone(),
@@ -174,6 +175,11 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
 
     let options = config.live.options(config.drain.spread());
     let hub = Hub::new(bus, &options);
+    if linked.is_some() || stores.shared.is_some() {
+        let told = lifecycle.told(Kind::Work);
+        let learning = logins::keep_learning(identity.clone(), Arc::clone(&hub), told);
+        lifecycle.spawn(Kind::Work, "logins", learning);
+    }
     let live = Live::new(
         options,
         hub,
@@ -184,7 +190,16 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     if harm.skips_catch_up_buffer() {
         live.sabotage_catch_up();
     }
-    let (router, grpc_health) = full_router(&services, live.clone());
+    let everybody = everybody(&config, clock.clone()).await?;
+    let (router, grpc_health) = full_router(&services, live.clone(), |grpc_health| Control {
+        live: live.clone(),
+        identity: identity.clone(),
+        chats: chats.clone(),
+        nodes: stores.nodes.clone(),
+        everybody: everybody.clone(),
+        health: health.clone(),
+        grpc_health,
+    });
     let limits = &config.limits;
     let parts = Parts {
         identity: identity.clone(),
@@ -198,6 +213,7 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         clock: clock.clone(),
         call_timeout: config.http.call_timeout(),
         elsewhere: elsewhere(&config, clock.clone()).await?,
+        node_tokens: Some(NodeTokens::new(node_key(&config, &folder)?)),
     };
     let gate = Gate::new(parts, router);
     live.set_gate(gate.clone());
@@ -231,6 +247,11 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         let (offers, handler) = (nats::offers(here), nats::handler(gate.clone()));
         let answering = calls::serve(options, offers, handler, clock, lifecycle.clone());
         lifecycle.spawn(Kind::Door, "calls", answering);
+    }
+    if let Some(everybody) = everybody {
+        let (services, handler) = (vec![nats::OF_EVERYBODY.into()], nats::handler(gate.clone()));
+        let hearing = everybody.hear(services, handler, lifecycle.clone());
+        lifecycle.spawn(Kind::Door, "questions", hearing);
     }
     stores.watch(&health);
     let numbers = metrics::of_node(&stores, &live);
@@ -308,6 +329,14 @@ async fn elsewhere(config: &Config, clock: SharedClock) -> anyhow::Result<Option
         remote,
         config.elsewhere.iter().cloned(),
     )))
+}
+
+/// How all other nodes are asked at once; nothing when there are none, or none that would believe it.
+async fn everybody(config: &Config, clock: SharedClock) -> anyhow::Result<Option<Everybody>> {
+    let Some(options) = config.bus.calls().context("questions of other nodes")? else {
+        return Ok(None);
+    };
+    Ok(Some(Everybody::connect(options, clock).await?))
 }
 
 /// What nodes share for a short while; nothing when each counts alone.
@@ -394,6 +423,14 @@ fn peppers(config: &Config, folder: &DataFolder) -> anyhow::Result<Peppers> {
     match &config.identity.pepper {
         Some(pepper) => Ok(Peppers::new(pepper.expose())),
         None => Ok(Peppers::new(folder.secret("pepper.key", 32)?.expose())),
+    }
+}
+
+/// The configured key of the nodes, or one that is made at the first start, for this node alone.
+fn node_key(config: &Config, folder: &DataFolder) -> anyhow::Result<NodeKey> {
+    match config.bus.node_key()? {
+        Some(key) => Ok(key),
+        None => Ok(NodeKey::new(folder.secret(NODE_KEY_FILE, NODE_KEY_BYTES)?)?),
     }
 }
 

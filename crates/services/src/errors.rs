@@ -44,6 +44,10 @@ pub const ALL: &[(Kind, &str)] = &[
     (Kind::FailedPrecondition, "OWNER_MUST_STAY"),
     (Kind::NotFound, "SCHEDULED_NOT_FOUND"),
     (Kind::InvalidArgument, "BAD_TIME"),
+    (Kind::PermissionDenied, "NODES_ONLY"),
+    (Kind::PermissionDenied, "USERS_ONLY"),
+    (Kind::Unauthenticated, "BAD_NODE_TOKEN"),
+    (Kind::NotFound, "NODE_NOT_FOUND"),
 ];
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -306,4 +310,24 @@ pub fn scheduled_not_found() -> Failure {
 pub fn bad_time() -> Failure {
     let words = "the time is past, or too far ahead";
     Failure::new(Kind::InvalidArgument, "BAD_TIME", words)
+}
+
+pub fn nodes_only() -> Failure {
+    let words = "only nodes and services of the deployment may call this";
+    Failure::new(Kind::PermissionDenied, "NODES_ONLY", words)
+}
+
+pub fn users_only() -> Failure {
+    let words = "only users may call this";
+    Failure::new(Kind::PermissionDenied, "USERS_ONLY", words)
+}
+
+pub fn bad_node_token() -> Failure {
+    let words = "the node token is not valid";
+    Failure::new(Kind::Unauthenticated, "BAD_NODE_TOKEN", words)
+}
+
+pub fn node_not_found() -> Failure {
+    let words = "no node of that number has answered";
+    Failure::new(Kind::NotFound, "NODE_NOT_FOUND", words)
 }

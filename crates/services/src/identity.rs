@@ -29,7 +29,7 @@ use tertulia_kit::error::Result;
 use tertulia_kit::id::Ids;
 use tertulia_kit::limit::{Budgets, Ledger, Rate};
 
-use crate::access::Caller;
+use crate::access::{Caller, NodeCaller};
 use crate::errors;
 use crate::ids::{LoginId, UserId};
 use crate::users::{Shown, rules};
@@ -57,9 +57,6 @@ const NAMES_WATCHED_MAX: usize = 100_000;
 const OVER_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How many logins are forgotten in one commit.
 const FORGOTTEN_AT_ONCE: usize = 500;
-
-/// How far the clocks of two nodes may be apart, in milliseconds, and a login's end still be learnt of.
-const CLOCKS_APART_MAX_MS: i64 = 60_000;
 
 /// The service.
 pub struct Identity {
@@ -282,7 +279,8 @@ impl Identity {
     /// # Errors
     /// The failure of the store; the login is refused by this process all the same.
     pub async fn logout(&self, caller: &Caller) -> Result<()> {
-        self.end(caller.user, caller.login).await
+        self.end(caller.user, caller.login).await?;
+        Ok(())
     }
 
     /// The caller's logins that are open, newest first.
@@ -306,9 +304,38 @@ impl Identity {
     /// The failure of the store.
     pub async fn end_login(&self, caller: &Caller, login: LoginId) -> Result<()> {
         match self.store.login(login).await? {
-            Some(record) if record.user == caller.user => self.end(caller.user, login).await,
+            Some(record) if record.user == caller.user => {
+                self.end(caller.user, login).await?;
+                Ok(())
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Ends a login, whoever's it is; how many were open, which is 1 or 0.
+    ///
+    /// # Errors
+    /// The failure of the store; the login is refused by this process all the same.
+    pub async fn revoke_login(&self, _: &NodeCaller, login: LoginId) -> Result<usize> {
+        match self.store.login(login).await? {
+            Some(record) => {
+                let ended = self.end(record.user, login).await?;
+                Ok(usize::from(ended))
+            }
+            None => Ok(0),
+        }
+    }
+
+    /// Ends all logins of a user; how many were open. A login that begins meanwhile may stay.
+    ///
+    /// # Errors
+    /// The failure of the store; what was ended until then is.
+    pub async fn revoke_logins(&self, _: &NodeCaller, user: UserId) -> Result<usize> {
+        let mut revoked = 0;
+        for login in self.store.logins(user, self.clock.now_ms()).await? {
+            revoked += usize::from(self.end(user, login.id).await?);
+        }
+        Ok(revoked)
     }
 
     /// Who calls with this access token. It asks no store, and a token that it has seen costs a look into a
@@ -338,18 +365,24 @@ impl Identity {
     }
 
     /// Learns which logins ended on other nodes that share the store, so that their access tokens are refused here as
-    /// well. To be asked again and again; a round that fails is made up for by the next.
+    /// well, and gives those that were not known before, so that their sessions can be ended. `look_back` is how far the
+    /// clocks of two nodes may be apart and the end still be learnt of. To be asked again and again; a round that fails is
+    /// made up for by the next.
     ///
     /// # Errors
     /// The failure of the store.
-    pub async fn learn_ended(&self) -> Result<()> {
+    pub async fn learn_ended(&self, look_back: Duration) -> Result<Vec<LoginId>> {
         let now = self.clock.now_ms();
-        let since = self.learnt_to_ms.load(Ordering::Relaxed) - CLOCKS_APART_MAX_MS;
+        let since = self.learnt_to_ms.load(Ordering::Relaxed) - millis(look_back);
+        let mut learnt = Vec::new();
         for (login, at_ms) in self.store.ended_since(since).await? {
+            if !self.ended.contains(login) {
+                learnt.push(login);
+            }
             self.ended.add(login, at_ms, now);
         }
         self.learnt_to_ms.store(now, Ordering::Relaxed);
-        Ok(())
+        Ok(learnt)
     }
 
     /// Forgets the logins that are long over; how many that were. Who signs in has their own forgotten at once; this is
@@ -436,18 +469,15 @@ impl Identity {
         })
     }
 
-    /// Ends a login that is known to be the user's. Whatever becomes of the write, and also when nobody waits
-    /// for it any more, the login is refused here from then on: it may have ended, and it was meant to.
-    async fn end(&self, user: UserId, login: LoginId) -> Result<()> {
+    /// Ends a login that is known to be the user's; whether it was open. Whatever becomes of the write, and also when
+    /// nobody waits for it any more, the login is refused here from then on: it may have ended, and it was meant to.
+    async fn end(&self, user: UserId, login: LoginId) -> Result<bool> {
         let _ending = Ending {
             identity: self,
             user,
             login,
         };
-        self.store
-            .end_login(user, login, self.clock.now_ms())
-            .await?;
-        Ok(())
+        self.store.end_login(user, login, self.clock.now_ms()).await
     }
 
     fn mark_ended(&self, user: UserId, login: LoginId) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
 use tertulia_kit::clock::ManualClock;
-use tertulia_kit::id::{Ids, NoNode, NodeIds as _};
+use tertulia_kit::id::{Ids, NoNode, Node, NodeIds as _};
 use tertulia_kit::instances::postgres::Instance;
 use tertulia_store::postgres::{self, NodeLease, OpenError, Target, agree};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +56,16 @@ async fn nodes_that_start_at_once_are_all_another_one() {
         .map(|lease| format!("{:?}", lease.held().unwrap()))
         .collect();
     assert_eq!(nodes.len(), 16);
+    // Each of them knows all, until one gives its own back.
+    let numbers = async |lease: &NodeLease| -> HashSet<u8> {
+        let all = lease.all().await.unwrap();
+        all.into_iter().map(Node::number).collect()
+    };
+    assert_eq!(numbers(&leases[3]).await, (0..16).collect());
+    let gone = leases[7].held().unwrap().number();
+    leases[7].give_back().await;
+    let left = numbers(&leases[3]).await;
+    assert_eq!((left.len(), left.contains(&gone)), (15, false));
 }
 
 #[tokio::test]

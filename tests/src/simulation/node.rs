@@ -112,6 +112,7 @@ impl Node {
             clock,
             call_timeout: CALL_TIMEOUT,
             elsewhere: None,
+            node_tokens: None,
         };
         let gate = Gate::new(parts, router(&services));
         live.set_gate(gate.clone());

@@ -16,6 +16,7 @@ import { Talk } from '../lib/chats/talk.svelte';
 import type { Item } from '../lib/chats/timeline';
 import { Typing } from '../lib/chats/typing.svelte';
 import { Verbs } from '../lib/chats/verbs';
+import { Announcements } from '../lib/live/announcements.svelte';
 import { browserWorld, Connection, type ConnectionState, type News, type World } from '../lib/live/connection';
 import type { Account, Session } from '../lib/session/session.svelte';
 import { alone } from '../lib/tabs/lock';
@@ -36,6 +37,7 @@ export class Home {
   readonly list: ChatList;
   readonly talk: Talk;
   readonly notices = new Notices();
+  readonly announcements = new Announcements();
   #outbox: Outbox;
   #marks: Marks;
   #typing: Typing;
@@ -176,6 +178,10 @@ export class Home {
   #onNews(news: News): void {
     if (news.kind === 'typing') {
       this.#typing.heard(chatId(news.typing.chatId), userId(news.typing.userId));
+      return;
+    }
+    if (news.kind === 'notice') {
+      this.announcements.heard(news.notice);
       return;
     }
     if (news.kind === 'chat_event' && news.event.event) this.#typing.over(chatId(news.event.event.chatId), userId(news.event.event.actorId));

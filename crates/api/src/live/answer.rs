@@ -38,7 +38,7 @@ pub async fn answer(gate: Gate, call: wire::Call, caller: Caller) -> wire::Reply
         timeout: Duration::from_millis(call.timeout_ms.into()),
         is_charged: false,
     };
-    let result: reply::Result = match gate.call(local, Some(caller)).await {
+    let result: reply::Result = match gate.call(local, Some(caller.into())).await {
         Ok(bytes) if format == CodecFormat::Json => match serde_json::from_slice::<Value>(&bytes) {
             Ok(value) => reply::Result::Json(Box::new(value)),
             Err(e) => failed(crate::error::send(&errors::internal(e), &request_id)),

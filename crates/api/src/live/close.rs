@@ -30,6 +30,8 @@ table! {
     TOKEN_EXPIRED = 4004 "token_expired" true;
     /// The login was ended.
     LOGIN_ENDED = 4005 "login_ended" false;
+    /// Whoever operates the server has ended the session.
+    KICKED = 4006 "kicked" false;
     /// The user has too many sessions.
     TOO_MANY_SESSIONS = 4008 "too_many_sessions" false;
     /// The node or the address has too many connections.
@@ -42,6 +44,8 @@ table! {
     DRAINING = 4012 "draining" true;
     /// The frame is over the limit.
     FRAME_TOO_LARGE = 4013 "frame_too_large" false;
+    /// Whoever operates the server wants the session elsewhere, or at another time.
+    MOVED = 4014 "moved" true;
     /// A fault of ours, or a store that does not answer.
     INTERNAL = 4500 "internal" true;
 }

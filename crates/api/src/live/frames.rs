@@ -75,6 +75,14 @@ pub fn encode_proto(frame: Outbound) -> Bytes {
     )
 }
 
+/// Whether a frame that others have put together is nested no deeper than ours.
+pub fn is_shallow(proto: &[u8]) -> bool {
+    buffa::DecodeOptions::new()
+        .with_recursion_limit(DEPTH_MAX)
+        .decode_from_slice::<ConnectResponse>(proto)
+        .is_ok()
+}
+
 /// Writes a protobuf frame as JSON.
 pub fn proto_to_json(proto: &[u8]) -> Utf8Bytes {
     let frame = ConnectResponse::decode_from_slice(proto).expect("we have encoded this frame");

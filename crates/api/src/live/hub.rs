@@ -1,4 +1,6 @@
-//! All sessions of this node: whom what came over the bus is for.
+//! All sessions of this node: whom what came over the bus is for, and [whom](whom::Whom) a word from outside.
+
+pub mod whom;
 
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Weak};
@@ -7,13 +9,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tertulia_kit::bus::{Bus, Sink, Subscription};
-use tertulia_services::access::Caller;
 use tertulia_services::ids::{ChatId, UserId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Options;
-use super::queue::Queue;
+use super::about::About;
+use super::close;
+use super::queue::{Ending, Queue};
 use super::told::{self, Frame, Told};
 use super::turns::Turns;
 use super::warm::WarmChats;
@@ -68,9 +71,9 @@ impl Hub {
 
     /// Attaches a session: from now on everything that concerns its user comes into its queue, and what other
     /// nodes say of it as soon as that is [settled](Hub::settled). None when the user has too many sessions here.
-    pub fn attach(self: &Arc<Self>, caller: &Caller) -> Option<Attached> {
-        let queue = Queue::new(caller.login, self.turns.next_phase(), &self.options);
-        let user = caller.user;
+    pub fn attach(self: &Arc<Self>, about: About) -> Option<Attached> {
+        let user = about.user;
+        let queue = Queue::new(about, self.turns.next_phase(), &self.options);
         let mut shard = self.shard(user).lock();
         match shard.entry(user) {
             Entry::Occupied(mut present) => {
@@ -149,8 +152,9 @@ impl Hub {
                 present.queues.iter().for_each(|queue| queue.push(frame));
             }
             Told::LoginEnded(login) => {
-                let ended = present.queues.iter().filter(|q| q.login == *login);
-                ended.for_each(|queue| queue.end());
+                let ended = present.queues.iter().filter(|q| q.about.login == *login);
+                let ending = || Ending::of(close::LOGIN_ENDED, Duration::ZERO);
+                ended.for_each(|queue| _ = queue.end(ending()));
             }
             Told::Many(..) => {}
         }
@@ -162,7 +166,7 @@ impl Hub {
             let shard = self.shard(*user).lock();
             let present = shard.get(user).into_iter();
             let queues = present.flat_map(|present| &present.queues);
-            queues.for_each(|queue| hearers.hear(queue, frame));
+            queues.for_each(|queue| _ = hearers.hear(queue, frame));
         }
         self.turns.take(hearers);
     }
@@ -273,21 +277,12 @@ impl Drop for Attached {
 #[cfg(test)]
 mod tests {
     use super::super::queue::Taken;
-    use super::super::queue::tests::{event, options};
+    use super::super::queue::tests::{about, event, options};
     use super::*;
     use tertulia_kit::bus::Memory;
     use tertulia_kit::bus::flaky::{Faults, Flaky};
     use tertulia_services::chats::{LeftReason, UserEvent, UserEventBody};
     use tertulia_services::ids::LoginId;
-
-    fn caller(user: i64, login: i64) -> Caller {
-        Caller {
-            user: UserId(user),
-            login: LoginId(login),
-            device: "d".into(),
-            expires_at_ms: i64::MAX,
-        }
-    }
 
     fn left(user: i64, chat: i64) -> Told {
         Told::Frame(Frame::of_user_event(&UserEvent {
@@ -320,29 +315,29 @@ mod tests {
     fn an_ended_login_ends_its_own_sessions_only() {
         let (bus, hub) = hub();
         let (one, two) = (
-            hub.attach(&caller(1, 1)).unwrap(),
-            hub.attach(&caller(1, 2)).unwrap(),
+            hub.attach(about(1, 1)).unwrap(),
+            hub.attach(about(1, 2)).unwrap(),
         );
         bus.publish("user.1", Told::LoginEnded(LoginId(2)));
         assert!(matches!(one.queue().take(), Taken::Frames(_)));
-        assert!(matches!(two.queue().take(), Taken::Ended));
+        assert!(matches!(two.queue().take(), Taken::Ended(_)));
     }
 
     #[test]
     fn a_user_has_so_many_sessions_and_no_more() {
         let (_, hub) = hub();
-        let _one = hub.attach(&caller(1, 1)).unwrap();
-        let two = hub.attach(&caller(1, 1));
-        assert!(hub.attach(&caller(1, 1)).is_none());
+        let _one = hub.attach(about(1, 1)).unwrap();
+        let two = hub.attach(about(1, 1));
+        assert!(hub.attach(about(1, 1)).is_none());
         drop(two);
-        assert!(hub.attach(&caller(1, 1)).is_some());
+        assert!(hub.attach(about(1, 1)).is_some());
     }
 
     #[test]
     fn what_concerns_many_comes_to_those_of_them_who_are_here() {
         let (bus, hub) = hub();
         let here: Vec<_> = (1..=3)
-            .map(|user| hub.attach(&caller(user, user)).unwrap())
+            .map(|user| hub.attach(about(user, user)).unwrap())
             .collect();
         let users: Arc<[UserId]> = [1, 3, 4].map(UserId).into();
         bus.publish(told::OF_MANY, Told::Many(event(5, 1), users));
@@ -353,7 +348,7 @@ mod tests {
     #[test]
     fn a_warm_chat_is_heard_until_another_set_takes_its_place() {
         let (bus, hub) = hub();
-        let mut here = hub.attach(&caller(1, 1)).unwrap();
+        let mut here = hub.attach(about(1, 1)).unwrap();
         let say = |chat| bus.publish(&told::of_chat(ChatId(chat)), Told::Frame(event(chat, 1)));
         say(5);
         assert_eq!(waiting(&here), 0);
@@ -374,7 +369,7 @@ mod tests {
     fn who_leaves_a_chat_does_not_hear_it_on_any_session() {
         let (bus, hub) = hub();
         let mut sessions: Vec<_> = [(1, 1), (1, 2), (2, 3)]
-            .map(|(user, login)| hub.attach(&caller(user, login)).unwrap())
+            .map(|(user, login)| hub.attach(about(user, login)).unwrap())
             .into();
         for session in &mut sessions {
             session.warm(vec![ChatId(5)]);
@@ -392,8 +387,8 @@ mod tests {
         let memory = Memory::new();
         let bus: Arc<dyn Bus<Told>> = Arc::new(memory.clone());
         let hub = Hub::new(bus, &options());
-        let mut here = hub.attach(&caller(1, 1)).unwrap();
-        let mut other = hub.attach(&caller(2, 2)).unwrap();
+        let mut here = hub.attach(about(1, 1)).unwrap();
+        let mut other = hub.attach(about(2, 2)).unwrap();
         here.warm(vec![ChatId(5)]);
         other.warm(vec![ChatId(5)]);
         // Two users, the chat, and what concerns many.
@@ -409,7 +404,7 @@ mod tests {
         let inner = Arc::new(Memory::<Told>::new());
         let bus = Arc::new(Flaky::new(inner, Faults::default()));
         let hub = Hub::new(bus.clone(), &options());
-        let here = [1, 2].map(|user| hub.attach(&caller(user, user)).unwrap());
+        let here = [1, 2].map(|user| hub.attach(about(user, user)).unwrap());
         // Before the hub listens: that counts, too.
         bus.disrupt();
         let all_behind = async {

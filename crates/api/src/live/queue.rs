@@ -5,13 +5,16 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
-use tertulia_services::ids::{ChatId, LoginId};
+use tertulia_services::ids::ChatId;
 
 use super::Options;
-use super::told::{Frame, Sort};
+use super::about::About;
+use super::close::Close;
+use super::told::{Frame, Passing, Sort};
 
 /// How many frames may wait that pass. More are dropped.
 const PASSING_FRAMES_MAX: usize = 64;
@@ -26,7 +29,7 @@ pub const FRAMES_OF_A_TURN: usize = 16;
 /// session fall behind, and goes first.
 pub struct Queue {
     /// Whose session it is.
-    pub login: LoginId,
+    pub about: About,
     /// When its beats begin: see [`Turns::next_phase`](super::turns::Turns::next_phase).
     pub phase: usize,
     frames_max: usize,
@@ -48,13 +51,35 @@ struct State {
     bytes: usize,
     dropped: u64,
     behind: bool,
-    ended: bool,
+    ended: Option<Ending>,
     /// Waits to be woken in its turn.
     waits_now: bool,
     /// Waits for its beat.
     waits_later: bool,
     /// The beat of its last turn; 0 when there was none.
     turned_in: u64,
+}
+
+/// How a session is ended from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// Why.
+    pub close: Close,
+    /// The same for people.
+    pub words: Arc<str>,
+    /// When its client is to come back.
+    pub after: Duration,
+}
+
+impl Ending {
+    /// For this reason, in its own words.
+    pub fn of(close: Close, after: Duration) -> Ending {
+        Ending {
+            close,
+            words: close.reason.into(),
+            after,
+        }
+    }
 }
 
 /// What a session waits for that is not woken at once.
@@ -64,6 +89,8 @@ pub enum Wait {
     Now,
     /// The next beat, and then its turn: it has had one in this beat.
     Later,
+    /// One of them, as before.
+    Already,
 }
 
 /// What a session takes out of its queue.
@@ -73,15 +100,15 @@ pub enum Taken {
     Frames(VecDeque<Arc<Frame>>),
     /// So many events were dropped since the session last caught up.
     Behind(u64),
-    /// The login was ended.
-    Ended,
+    /// The session is to end.
+    Ended(Ending),
 }
 
 impl Queue {
     /// An empty queue.
-    pub fn new(login: LoginId, phase: usize, options: &Options) -> Arc<Queue> {
+    pub fn new(about: About, phase: usize, options: &Options) -> Arc<Queue> {
         Arc::new(Queue {
-            login,
+            about,
             phase,
             frames_max: options.outbound_frames_max,
             bytes_max: options.outbound_bytes_max,
@@ -101,21 +128,26 @@ impl Queue {
         }
     }
 
-    /// Puts a frame at the end in a beat of the session's, and does not wake it: among whom it has to be put, when
-    /// it does not wait there already. Without beats it waits for none.
+    /// Puts a frame at the end in a beat of the session's, and does not wake it: what the session waits for then.
+    /// None when the frame is not kept or takes the place of another. Without beats it waits for none.
     #[must_use]
     pub fn push_for_turn(&self, frame: &Arc<Frame>, beat: Option<u64>) -> Option<Wait> {
         let mut state = self.state.lock();
-        if !self.put(&mut state, frame) || state.waits_now {
+        if !self.put(&mut state, frame) {
             return None;
+        }
+        if state.waits_now {
+            return Some(Wait::Already);
         }
         let is_new = beat.is_none_or(|beat| state.turned_in < beat);
         if is_new || state.frames.len() >= FRAMES_OF_A_TURN {
             state.waits_now = true;
             return Some(Wait::Now);
         }
-        let waited = std::mem::replace(&mut state.waits_later, true);
-        (!waited).then_some(Wait::Later)
+        match std::mem::replace(&mut state.waits_later, true) {
+            true => Some(Wait::Already),
+            false => Some(Wait::Later),
+        }
     }
 
     /// The session waits for its beat no more: whether it has to be put among those who wait for their turn.
@@ -174,6 +206,7 @@ impl Queue {
             return false;
         }
         if state.passing > 0
+            && frame.sort != Sort::Passing(Passing::Notice)
             && let Some(older) = state.frames.iter_mut().find(|f| f.sort == frame.sort)
         {
             *older = Arc::clone(frame);
@@ -217,10 +250,16 @@ impl Queue {
         }
     }
 
-    /// The login was ended.
-    pub fn end(&self) {
-        self.state.lock().ended = true;
+    /// Ends the session; whether it was not ended before. The first ending counts.
+    pub fn end(&self, ending: Ending) -> bool {
+        let mut state = self.state.lock();
+        if state.ended.is_some() {
+            return false;
+        }
+        state.ended = Some(ending);
+        drop(state);
         self.wake();
+        true
     }
 
     /// Waits until there is something to take. Cancel-safe; only one may wait.
@@ -253,8 +292,8 @@ impl Queue {
     /// Takes everything.
     pub fn take(&self) -> Taken {
         let mut state = self.state.lock();
-        if state.ended {
-            return Taken::Ended;
+        if let Some(ending) = &state.ended {
+            return Taken::Ended(ending.clone());
         }
         if state.behind {
             return Taken::Behind(state.dropped);
@@ -292,9 +331,21 @@ impl State {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use std::time::Duration;
+    use tertulia_kit::telemetry::RequestId;
     use tertulia_services::chats::{Event, EventBody, Receipt};
-    use tertulia_services::ids::UserId;
+    use tertulia_services::ids::{LoginId, UserId};
+
+    /// A session of a user's login.
+    pub fn about(user: i64, login: i64) -> About {
+        About {
+            session: RequestId::random(),
+            user: UserId(user),
+            login: LoginId(login),
+            device: "d".into(),
+            client: "test".into(),
+            since_ms: 0,
+        }
+    }
 
     /// Small bounds.
     pub fn options() -> Options {
@@ -343,7 +394,7 @@ pub mod tests {
     }
 
     fn queue() -> Arc<Queue> {
-        Queue::new(LoginId(1), 0, &options())
+        Queue::new(about(1, 1), 0, &options())
     }
 
     fn sorts(queue: &Queue) -> Vec<Sort> {
@@ -397,6 +448,23 @@ pub mod tests {
         };
         assert_eq!(frames.len(), 3);
         assert!(frames[0].json().contains("\"deliveredSeq\":\"2\""));
+    }
+
+    #[test]
+    fn of_notices_each_waits_and_they_are_dropped_first() {
+        let queue = queue();
+        let notice = || {
+            Frame::of_notice(tertulia_proto::live::Notice {
+                kind: "announcement".into(),
+                ..Default::default()
+            })
+        };
+        let keeps = |queue: &Queue| queue.push_for_turn(&notice(), None).is_some();
+        assert!(keeps(&queue) && keeps(&queue));
+        assert_eq!(sorts(&queue).len(), 2);
+        (1..=2).for_each(|seq| queue.push(&event(1, seq)));
+        assert!(!keeps(&queue), "the queue is a quarter full");
+        assert_eq!(sorts(&queue).len(), 2);
     }
 
     #[test]

@@ -23,12 +23,13 @@ use tertulia_services::errors;
 use tertulia_services::ids::ChatId;
 use tokio::time::{Instant, timeout};
 
+use super::about::About;
 use super::answer::answer;
 use super::burst::Burst;
 use super::close::{self, Close};
 use super::frames::{Inbound, Outbound};
 use super::hub::Attached;
-use super::queue::{Queue, Taken};
+use super::queue::{Ending, Queue, Taken};
 use super::told::{Frame, Log, Sort};
 use super::{Live, Place};
 use crate::convert;
@@ -78,6 +79,8 @@ pub struct Gone;
 enum End {
     /// We close, for this reason, with these words.
     Close(Close, String),
+    /// We were told to close, and how.
+    Told(Ending),
     /// The client has gone.
     Gone,
 }
@@ -119,23 +122,31 @@ pub fn run<W: Wire>(live: Arc<Live>, mut wire: W, place: Place) -> impl Future<O
             }
             Err(end) => end,
         };
-        if let End::Close(close, words) = end {
-            Box::pin(say_goodbye(&live, &mut wire, close, words)).await;
+        match end {
+            End::Close(close, words) => {
+                let after = match close {
+                    close::DRAINING => live.options.drain_spread.mul_f64(live.spread()),
+                    _ => Duration::ZERO,
+                };
+                Box::pin(say_goodbye(&mut wire, close, words, after)).await;
+            }
+            End::Told(Ending {
+                close,
+                words,
+                after,
+            }) => Box::pin(say_goodbye(&mut wire, close, words.to_string(), after)).await,
+            End::Gone => {}
         }
         drop(place);
     }
 }
 
-async fn say_goodbye<W: Wire>(live: &Live, wire: &mut W, close: Close, words: String) {
-    let after_ms = match close {
-        close::DRAINING => live.options.drain_spread.mul_f64(live.spread()).as_millis() as u32,
-        _ => 0,
-    };
+async fn say_goodbye<W: Wire>(wire: &mut W, close: Close, words: String, after: Duration) {
     let goodbye = wire::Goodbye {
         code: close.code.into(),
         reason: words,
         come_back: close.come_back,
-        after_ms,
+        after_ms: after.as_millis() as u32,
         ..Default::default()
     };
     let last_words = async {
@@ -161,10 +172,16 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Box<Session>, 
         .gate()
         .verify(&hello.access_token)
         .map_err(|f| refused(&f))?;
+    let about = About::new(&caller, &hello.client, live.clock.now_ms());
+    let id = about.session.clone();
     let attached = live
         .hub
-        .attach(&caller)
+        .attach(about)
         .ok_or_else(|| close(close::TOO_MANY_SESSIONS))?;
+    // After the attaching: who is not among those that a drain ends sees it here.
+    if live.is_drained() {
+        return Err(close(close::DRAINING));
+    }
     // Attached first, read second: what is committed in between is in the queue, and the answer says how
     // far it reaches, so that the queue gives out only what is behind it.
     live.hub.settled().await;
@@ -172,7 +189,7 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Box<Session>, 
     let missed = missed.map_err(unserved)?;
     let mut session = Box::new(Session {
         live: Arc::clone(live),
-        id: RequestId::random(),
+        id,
         caller,
         attached,
         covered: FxHashMap::default(),
@@ -270,8 +287,22 @@ impl Session {
     async fn live_on<W: Wire>(&mut self, wire: &mut W) -> End {
         match self.serve(wire).await {
             Ok(never) => match never {},
+            Err(End::Told(ending)) if ending.close.come_back => {
+                Box::pin(self.last_answers(wire, ending)).await
+            }
             Err(end) => end,
         }
+    }
+
+    /// Answers what is under way, so that who comes back elsewhere need not ask again.
+    async fn last_answers<W: Wire>(&mut self, wire: &mut W, ending: Ending) -> End {
+        while let Some(replies) = self.calls.next().await {
+            let replies = replies.into_iter().map(|reply| Out::Own(reply.into()));
+            if let Err(end) = self.write(wire, replies).await {
+                return end;
+            }
+        }
+        End::Told(ending)
     }
 
     async fn serve<W: Wire>(&mut self, wire: &mut W) -> Result<std::convert::Infallible, End> {
@@ -343,9 +374,9 @@ impl Session {
                 let behind = [Out::Own(behind.into())];
                 self.write(wire, replies.into_iter().chain(behind)).await
             }
-            Taken::Ended => {
+            Taken::Ended(ending) => {
                 self.write(wire, replies).await?;
-                Err(close(close::LOGIN_ENDED))
+                Err(End::Told(ending))
             }
         }
     }

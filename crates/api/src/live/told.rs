@@ -76,6 +76,8 @@ pub enum Passing {
     Typing(ChatId, UserId),
     /// Somebody's receipt has moved. Heartbeats tell it again.
     Receipt(ChatId, UserId),
+    /// Somebody from outside has something to say. None takes the place of another.
+    Notice,
 }
 
 impl Frame {
@@ -119,6 +121,11 @@ impl Frame {
         Frame::made(frame.into())
     }
 
+    /// What the operator or a service of the deployment tells.
+    pub fn of_notice(notice: wire::Notice) -> Arc<Frame> {
+        Frame::made(notice.into())
+    }
+
     fn made(frame: Outbound) -> Arc<Frame> {
         let about = About::of(&frame).expect("only frames that others hear are made here");
         Frame::new(about, frames::encode_proto(frame))
@@ -138,7 +145,7 @@ impl Frame {
         match self.sort {
             Sort::Event(Log::Chat(chat), _) => Some(chat),
             Sort::Passing(Passing::Typing(chat, _) | Passing::Receipt(chat, _)) => Some(chat),
-            Sort::Event(Log::Own, _) => None,
+            Sort::Event(Log::Own, _) | Sort::Passing(Passing::Notice) => None,
         }
     }
 
@@ -190,6 +197,7 @@ impl About {
                 let (chat, user) = (ChatId(receipts.chat_id), UserId(receipt.user_id));
                 (Sort::Passing(Passing::Receipt(chat, user)), None)
             }
+            Outbound::Notice(_) => (Sort::Passing(Passing::Notice), None),
             _ => return None,
         };
         Some(About { sort, leaves })

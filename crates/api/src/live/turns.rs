@@ -117,14 +117,16 @@ pub struct Hearers {
 }
 
 impl Hearers {
-    /// Puts the frame into a queue.
-    pub fn hear(&mut self, queue: &Arc<Queue>, frame: &Arc<Frame>) {
+    /// Puts the frame into a queue; whether it is kept there beside what was there before.
+    pub fn hear(&mut self, queue: &Arc<Queue>, frame: &Arc<Frame>) -> bool {
         let beat = self.tick.map(|tick| beat_of(queue.phase, tick));
         match queue.push_for_turn(frame, beat) {
             Some(Wait::Now) => self.now.push(Arc::clone(queue)),
             Some(Wait::Later) => self.later.push(Arc::clone(queue)),
-            None => {}
+            Some(Wait::Already) => {}
+            None => return false,
         }
+        true
     }
 }
 
@@ -211,13 +213,11 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt as _;
-    use tertulia_services::ids::LoginId;
-
     use super::super::Options;
     use super::super::queue::FRAMES_OF_A_TURN;
-    use super::super::queue::tests::{event, options};
+    use super::super::queue::tests::{about, event, options};
     use super::*;
+    use futures::FutureExt as _;
 
     const SLICE_SESSIONS: usize = 4;
     const BEAT: Duration = Duration::from_millis(50);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     fn queues(count: usize) -> Vec<Arc<Queue>> {
-        let queue = |_| Queue::new(LoginId(1), 0, &options());
+        let queue = |_| Queue::new(about(1, 1), 0, &options());
         (0..count).map(queue).collect()
     }
 
@@ -294,7 +294,7 @@ mod tests {
     async fn the_beats_of_different_sessions_begin_at_different_times() {
         let turns = turns();
         let all: Vec<_> = (0..PHASES)
-            .map(|_| Queue::new(LoginId(1), turns.next_phase(), &options()))
+            .map(|_| Queue::new(about(1, 1), turns.next_phase(), &options()))
             .collect();
         let giving = turns.give();
         tokio::pin!(giving);
@@ -322,7 +322,7 @@ mod tests {
             ..options()
         };
         let turns = turns();
-        let all = [Queue::new(LoginId(1), 0, &roomy)];
+        let all = [Queue::new(about(1, 1), 0, &roomy)];
         let giving = turns.give();
         tokio::pin!(giving);
         say(&turns, &all, 1);

@@ -84,7 +84,7 @@ impl WarmChats {
         let shard = self.shard(chat).lock();
         let warm = shard.get(&chat).into_iter();
         let queues = warm.flat_map(|warm| &warm.queues);
-        queues.for_each(|queue| hearers.hear(queue, frame));
+        queues.for_each(|queue| _ = hearers.hear(queue, frame));
     }
 
     fn shard(&self, chat: ChatId) -> &Mutex<FxHashMap<ChatId, WarmChat>> {

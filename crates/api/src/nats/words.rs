@@ -1,7 +1,7 @@
 //! What a call between nodes says in words: on whose behalf it is made, and in which form.
 
 use connectrpc::codec::CodecFormat;
-use tertulia_services::access::Caller;
+use tertulia_services::access::{Caller, Who};
 use tertulia_services::ids::{LoginId, UserId};
 
 /// The forms of a call.
@@ -24,21 +24,30 @@ pub fn format(content_type: &str) -> CodecFormat {
     }
 }
 
-/// On whose behalf a call is made, as it travels: user, login, the end of the token, device.
-pub fn identity(caller: &Caller) -> String {
-    let Caller {
-        user,
-        login,
-        expires_at_ms,
-        device,
-    } = caller;
-    format!("{user}.{login}.{expires_at_ms}.{device}")
+/// How a node says that a call is its own, and on behalf of no user.
+const NODE: &str = "node";
+
+/// On whose behalf a call is made, as it travels: user, login, the end of the token, device; or that it is the node's
+/// own.
+pub fn identity(who: &Who) -> String {
+    match who {
+        Who::Node => NODE.into(),
+        Who::User(Caller {
+            user,
+            login,
+            expires_at_ms,
+            device,
+        }) => format!("{user}.{login}.{expires_at_ms}.{device}"),
+    }
 }
 
 /// Nothing when the call is on nobody's behalf.
-pub fn caller(identity: &str) -> Result<Option<Caller>, Unreadable> {
+pub fn who(identity: &str) -> Result<Option<Who>, Unreadable> {
     if identity.is_empty() {
         return Ok(None);
+    }
+    if identity == NODE {
+        return Ok(Some(Who::Node));
     }
     let mut parts = identity.splitn(4, '.');
     let mut number = || parts.next()?.parse::<i64>().ok();
@@ -47,12 +56,12 @@ pub fn caller(identity: &str) -> Result<Option<Caller>, Unreadable> {
         number().ok_or(Unreadable)?,
         number().ok_or(Unreadable)?,
     );
-    Ok(Some(Caller {
+    Ok(Some(Who::User(Caller {
         user: UserId(user),
         login: LoginId(login),
         expires_at_ms,
         device: parts.next().ok_or(Unreadable)?.into(),
-    }))
+    })))
 }
 
 /// It was not written by [`identity`].
@@ -66,18 +75,18 @@ mod tests {
     #[test]
     fn on_whose_behalf_a_call_is_made_arrives_as_it_left() {
         for device in ["phone", "", "a.b.c"] {
-            let ann = Caller {
+            let ann = Who::User(Caller {
                 user: UserId(7),
                 login: LoginId(-1),
                 expires_at_ms: i64::MAX,
                 device: device.into(),
-            };
-            let there = caller(&identity(&ann)).unwrap().unwrap();
-            assert_eq!(identity(&there), identity(&ann));
+            });
+            assert_eq!(who(&identity(&ann)).unwrap(), Some(ann));
         }
-        assert!(caller("").unwrap().is_none());
-        for text in ["7", "7.1", "7.1.2", "a.1.2.d", "."] {
-            assert!(caller(text).is_err(), "{text}");
+        assert_eq!(who(&identity(&Who::Node)).unwrap(), Some(Who::Node));
+        assert!(who("").unwrap().is_none());
+        for text in ["7", "7.1", "7.1.2", "a.1.2.d", ".", "nodes", "Node"] {
+            assert!(who(text).is_err(), "{text}");
         }
     }
 }

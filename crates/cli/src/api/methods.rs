@@ -63,6 +63,7 @@ pub fn access(method: &Method) -> String {
     let caller = match method.caller {
         Caller::Anyone => "anyone",
         Caller::User => "signed in",
+        Caller::Node => "nodes",
     };
     match method.relation {
         None => caller.to_owned(),

@@ -21,6 +21,8 @@ const NAMES_MAX: usize = 100;
 const TYPING_HOLDS: Duration = Duration::from_secs(6);
 /// The shortest time between two words that the person is typing.
 const TYPING_PAUSE: Duration = Duration::from_secs(4);
+/// The kind of a notice whose text is for people.
+const ANNOUNCEMENT: &str = "announcement";
 
 /// Whether to go on.
 #[derive(Debug, PartialEq, Eq)]
@@ -95,6 +97,9 @@ impl App {
             Change::Typing { chat, user } => {
                 self.typing.insert((chat, user), Instant::now());
                 self.learn([user]).await;
+            }
+            Change::Notice { kind, text, .. } if kind == ANNOUNCEMENT => {
+                self.say(format!("announcement: {}", one_line(&text)));
             }
             Change::Chat(chat) => {
                 let Some(view) = self.client.chat(chat, 1) else {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tertulia_proto::chats::{ChatReceipts, Event, UserEvent};
 use tertulia_proto::live::missed::Answer;
-use tertulia_proto::live::{Heartbeat, Missed, Reset, ResetReason, Typing, Warmed};
+use tertulia_proto::live::{Heartbeat, Missed, Notice, Reset, ResetReason, Typing, Warmed};
 
 use super::repair::{Job, Relist};
 use super::{Changes, Core, Mind, empty};
@@ -111,6 +111,18 @@ impl Core {
         self.tell(Change::Typing {
             chat: typing.chat_id,
             user: typing.user_id,
+        });
+    }
+
+    /// Somebody from outside has something to say.
+    pub(crate) fn notice(&self, notice: Notice) {
+        let data = notice.data.as_option();
+        self.tell(Change::Notice {
+            data: data
+                .and_then(|data| serde_json::to_string(data).ok())
+                .unwrap_or_default(),
+            kind: notice.kind,
+            text: notice.text,
         });
     }
 }

@@ -206,6 +206,7 @@ impl<'a> Pump<'a> {
             }
             Down::Receipts(receipts) => self.core.receipts(*receipts)?,
             Down::Typing(typing) => self.core.typing(*typing),
+            Down::Notice(notice) => self.core.notice(*notice),
             Down::Warmed(warmed) => self.core.warmed(*warmed)?,
             Down::Renewed(_) => {}
             Down::Goodbye(goodbye) => return Err(End::Goodbye(*goodbye)),

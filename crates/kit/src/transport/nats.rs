@@ -4,7 +4,8 @@
 //! A node is believed about on whose behalf it calls, so a call carries a [seal](NodeKey) that only nodes can make. The
 //! token of a user is no such thing, and a call that brings one is refused.
 
-mod seal;
+mod everybody;
+pub(super) mod seal;
 #[cfg(all(test, unix))]
 mod tests;
 
@@ -26,6 +27,7 @@ use crate::bus::nats::{Address, Prefix};
 use crate::clock::SharedClock;
 use crate::lifecycle::{Kind, Lifecycle};
 
+pub use everybody::{Answers, Everybody};
 pub use seal::NodeKey;
 
 use seal::{Seal, Seen};
@@ -103,7 +105,11 @@ mod header {
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 async fn connect(options: &Options) -> Result<Client, Ended> {
-    let settings = ConnectOptions::new()
+    connect_with(options, ConnectOptions::new()).await
+}
+
+async fn connect_with(options: &Options, settings: ConnectOptions) -> Result<Client, Ended> {
+    let settings = settings
         .name("tertulia calls")
         .retry_on_initial_connect()
         .max_reconnects(None)
@@ -199,7 +205,8 @@ struct Door {
 
 impl Door {
     async fn answer(&self, request: service::Request) {
-        let answer = match self.read(&request.message) {
+        let path = self.prefix.called(&request.message.subject);
+        let answer = match self.read(&request.message, path) {
             Ok(call) => (self.handler)(call).await,
             Err(refusal) => Err(refusal),
         };
@@ -208,8 +215,8 @@ impl Door {
         _ = self.client.flush().await;
     }
 
-    /// The call, when it is a node's.
-    fn read(&self, message: &Message) -> Result<Call, Refusal> {
+    /// The call of the method at `path`, when it is a node's.
+    fn read(&self, message: &Message, path: Option<String>) -> Result<Call, Refusal> {
         let strange = || refusal(STRANGE);
         let headers = message.headers.as_ref().ok_or_else(strange)?;
         if headers.get(header::AUTHORIZATION).is_some() {
@@ -220,7 +227,6 @@ impl Door {
             value.map_or_else(String::new, |value| value.as_str().to_owned())
         };
         let number = |name| text(name).parse().map_err(|_| strange());
-        let path = self.prefix.called(&message.subject);
         let call = Call {
             path: path.ok_or_else(strange)?,
             body: message.payload.clone(),
@@ -328,24 +334,7 @@ impl Remote {
             .split_once('/')
             .ok_or_else(|| unsent("it names no method".into()))?;
         let subject = self.prefix.call(service, method);
-        let seal = self.key.seal(&call, self.clock.now_ms());
-        let mut headers = HeaderMap::new();
-        let timeout_ms = call.timeout.as_millis().to_string();
-        for (name, value) in [
-            (header::CONTENT_TYPE, &call.content_type),
-            (header::IDENTITY, &call.identity),
-            (header::REQUEST_ID, &call.request_id),
-            (header::TRACEPARENT, &call.traceparent),
-            (header::TIMEOUT_MS, &timeout_ms),
-            (header::SENT_MS, &seal.sent_ms.to_string()),
-            (header::NONCE, &seal.nonce),
-            (header::SEAL, &seal.mac),
-        ] {
-            let value: HeaderValue = value
-                .parse()
-                .map_err(|_| unsent(format!("{name} does not fit on a line")))?;
-            headers.insert(name, value);
-        }
+        let headers = sealed(&call, &self.key, self.clock.now_ms())?;
         let request = Request::new()
             .headers(headers)
             .payload(call.body)
@@ -361,6 +350,29 @@ impl Remote {
             None => Ok(answer.payload),
         }
     }
+}
+
+/// What a call that is sent now says in headers.
+fn sealed(call: &Call, key: &NodeKey, now_ms: i64) -> Result<HeaderMap, Unanswered> {
+    let seal = key.seal(call, now_ms);
+    let mut headers = HeaderMap::new();
+    let timeout_ms = call.timeout.as_millis().to_string();
+    for (name, value) in [
+        (header::CONTENT_TYPE, &call.content_type),
+        (header::IDENTITY, &call.identity),
+        (header::REQUEST_ID, &call.request_id),
+        (header::TRACEPARENT, &call.traceparent),
+        (header::TIMEOUT_MS, &timeout_ms),
+        (header::SENT_MS, &seal.sent_ms.to_string()),
+        (header::NONCE, &seal.nonce),
+        (header::SEAL, &seal.mac),
+    ] {
+        let value: HeaderValue = value
+            .parse()
+            .map_err(|_| Unanswered::Unsent(format!("{name} does not fit on a line")))?;
+        headers.insert(name, value);
+    }
+    Ok(headers)
 }
 
 fn refused(answer: &Message) -> Option<Refusal> {

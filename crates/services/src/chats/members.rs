@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tertulia_kit::error::Result;
 
 use super::*;
+use crate::access::NodeCaller;
 
 /// How many members one answer may have.
 const MEMBERS_MAX: usize = 1_000;
@@ -54,6 +55,22 @@ impl Chats {
             more,
             members_seq: chat.details.members_seq,
         })
+    }
+
+    /// Who is in a chat, by id and after a user id; empty at the end.
+    ///
+    /// # Errors
+    /// `CHAT_NOT_FOUND`, or the failure of the store.
+    pub async fn members_of(
+        &self,
+        _: &NodeCaller,
+        chat: ChatId,
+        after: UserId,
+    ) -> Result<Vec<UserId>> {
+        let found = self.store.chat(chat).await?;
+        found.ok_or_else(errors::chat_not_found)?;
+        let members = self.store.members(chat, after, MEMBERS_MAX).await?;
+        Ok(members.into_iter().map(|(user, _)| user).collect())
     }
 
     /// Brings people in. Gives the seq of the event, if somebody was new, and who.

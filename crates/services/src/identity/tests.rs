@@ -7,6 +7,9 @@ use tertulia_kit::id::{Ids, Node};
 
 use super::memory::Memory;
 use super::*;
+use crate::access::{Authorizer, Members, Permit, Rule, Who};
+use crate::chats::{ChatKind, Role};
+use crate::ids::ChatId;
 
 mod memory_keeps_the_word_of_the_port {
     crate::account_store_suite!(((), super::Arc::new(super::Memory::default())));
@@ -537,13 +540,57 @@ async fn a_login_that_ended_on_another_node_is_refused_once_it_is_learnt_of() {
         // The clock of the node where it is learnt of may be ahead.
         world.clock.advance_ms(30_000);
         other.verify(&credentials.access_token).unwrap();
-        other.learn_ended().await.unwrap();
+        let look_back = Duration::from_secs(60);
+        let learnt = other.learn_ended(look_back).await.unwrap();
+        assert_eq!(learnt, [caller.login]);
+        assert_eq!(other.learn_ended(look_back).await.unwrap(), []);
         assert_eq!(
             reason(other.verify(&credentials.access_token)),
             "LOGIN_ENDED"
         );
     }
     other.verify(&stays.access_token).unwrap();
+}
+
+/// The permit of a node.
+async fn a_node() -> NodeCaller {
+    struct Nobody;
+    #[async_trait::async_trait]
+    impl Members for Nobody {
+        async fn role(&self, _: ChatId, _: UserId) -> Result<Option<(ChatKind, Role)>> {
+            Ok(None)
+        }
+    }
+    let authorizer = Authorizer::new(Arc::new(Nobody));
+    match authorizer.authorize(Rule::Node, Some(Who::Node)).await {
+        Ok(Permit::Node(node)) => node,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_node_revokes_one_login_or_all_of_a_user_for_good() {
+    let world = world().await;
+    let node = a_node().await;
+    let phone = world.create("ana").await;
+    let tablet = world.sign_in("ana", PASSWORD).await.unwrap();
+    let stays = world.create("ben").await;
+    let revoke = |login| world.identity.revoke_login(&node, login);
+    assert_eq!(revoke(phone.login).await.unwrap(), 1);
+    assert_eq!(revoke(phone.login).await.unwrap(), 0);
+    assert_eq!(revoke(LoginId(1)).await.unwrap(), 0);
+    assert_eq!(reason(world.verify(&phone)), "LOGIN_ENDED");
+    let refreshed = world.identity.refresh(&phone.refresh_token).await;
+    assert_eq!(reason(refreshed), "LOGIN_ENDED");
+    world.verify(&tablet).unwrap();
+    let third = world.sign_in("ana", PASSWORD).await.unwrap();
+    let revoked = world.identity.revoke_logins(&node, phone.user).await;
+    assert_eq!(revoked.unwrap(), 2);
+    for gone in [&tablet, &third] {
+        assert_eq!(reason(world.verify(gone)), "LOGIN_ENDED");
+        assert!(world.ended().contains(&(gone.user, gone.login)));
+    }
+    world.verify(&stays).unwrap();
 }
 
 #[tokio::test]

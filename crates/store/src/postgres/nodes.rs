@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use sqlx::{Connection as _, PgConnection, Row as _};
 use tertulia_kit::id::{Node, NodeIds};
@@ -141,11 +142,30 @@ impl NodeLease {
     }
 }
 
+#[async_trait]
 impl NodeIds for NodeLease {
     fn held(&self) -> Option<Node> {
         let held = *self.held.lock();
         held.filter(|held| Instant::now() < held.until)
             .and_then(|held| Node::new(0, held.number))
+    }
+
+    async fn all(&self) -> Option<Vec<Node>> {
+        let held = within(async {
+            let mut connection = self.target.connect().await?;
+            let held: Vec<i16> =
+                sqlx::query_scalar("SELECT node FROM nodes WHERE held_until > clock_timestamp()")
+                    .fetch_all(&mut connection)
+                    .await?;
+            connection.close().await?;
+            Ok(held)
+        });
+        let held = held.await.inspect_err(
+            |error| tracing::debug!(%error, "it can not be told which nodes there are"),
+        );
+        let numbers = held.ok()?.into_iter();
+        let nodes = numbers.filter_map(|number| Node::new(0, u8::try_from(number).ok()?));
+        Some(nodes.collect())
     }
 }
 

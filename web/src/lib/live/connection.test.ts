@@ -329,6 +329,22 @@ describe('connection', () => {
     expect(news.slice(-3).map((n) => n.kind)).toEqual(['typing', 'receipts', 'warmed']);
   });
 
+  it('hands on a notice from outside', () => {
+    world.socket.welcome();
+    world.socket.tell({ case: 'notice', value: { kind: 'announcement', text: 'We restart at noon.' } });
+    expect(news.at(-1)).toMatchObject({ kind: 'notice', notice: { kind: 'announcement', text: 'We restart at noon.' } });
+  });
+
+  it('stays away when it was kicked, and comes back as told when it was moved', async () => {
+    world.socket.welcome();
+    world.socket.goodbye(4014, true, 5_000);
+    expect((connection.state as { retryAtMs: number }).retryAtMs - world.time).toBeGreaterThanOrEqual(5_000);
+    await world.pass(7_000);
+    world.socket.welcome();
+    world.socket.goodbye(4006, false);
+    expect(connection.state).toEqual({ kind: 'stopped', why: 'kicked' });
+  });
+
   it('does not listen to a socket that it has left', async () => {
     const old = world.socket;
     old.welcome();

@@ -12,6 +12,7 @@ import {
   type Goodbye,
   type Heartbeat,
   type Missed,
+  type Notice,
   type OwnEvent,
   type Reply,
   type Typing,
@@ -29,8 +30,8 @@ export type ConnectionState =
   | { kind: 'waiting'; retryAtMs: number }
   /** The browser says that there is no network. */
   | { kind: 'offline' }
-  /** Only the person can help: signed out, too many sessions, or the server refuses this client. */
-  | { kind: 'stopped'; why: 'signed_out' | 'too_many_sessions' | 'refused' };
+  /** Only the person can help: signed out, too many sessions, ended by the operator, or the server refuses this client. */
+  | { kind: 'stopped'; why: 'signed_out' | 'too_many_sessions' | 'kicked' | 'refused' };
 
 /** What is handed on, in the order in which it came. */
 export type News =
@@ -40,6 +41,8 @@ export type News =
   | { kind: 'heartbeat'; heartbeat: Heartbeat }
   | { kind: 'warmed'; warmed: Warmed }
   | { kind: 'typing'; typing: Typing }
+  /** Said from outside; kept nowhere. */
+  | { kind: 'notice'; notice: Notice }
   | { kind: 'receipts'; receipts: ChatReceipts };
 
 /** The part of a WebSocket that is used. */
@@ -91,6 +94,7 @@ const SETTLED_MS = 10_000;
 const CLOSE_NOT_SIGNED_IN = 4003;
 const CLOSE_TOKEN_EXPIRED = 4004;
 const CLOSE_LOGIN_ENDED = 4005;
+const CLOSE_KICKED = 4006;
 const CLOSE_TOO_MANY_SESSIONS = 4008;
 
 interface Waiting {
@@ -246,6 +250,8 @@ export class Connection implements Carrier {
     switch (why) {
       case CLOSE_LOGIN_ENDED:
         return this.#leave({ kind: 'stopped', why: 'signed_out' });
+      case CLOSE_KICKED:
+        return this.#leave({ kind: 'stopped', why: 'kicked' });
       case CLOSE_TOO_MANY_SESSIONS:
         return this.#leave({ kind: 'stopped', why: 'too_many_sessions' });
       case CLOSE_NOT_SIGNED_IN:
@@ -339,6 +345,8 @@ export class Connection implements Carrier {
         return this.#options.onNews({ kind: 'typing', typing: frame.value });
       case 'receipts':
         return this.#options.onNews({ kind: 'receipts', receipts: frame.value });
+      case 'notice':
+        return this.#options.onNews({ kind: 'notice', notice: frame.value });
       case 'renewed':
         return this.#renewBefore(Number(frame.value.accessExpiresAtMs));
       case 'goodbye':

@@ -1,6 +1,7 @@
 //! Sessions over channels instead of sockets, on memory stores, with a bus that can be disrupted and a store
 //! that can be stalled.
 
+mod drained;
 mod nodes;
 mod stalled;
 
@@ -130,6 +131,7 @@ fn node(
         clock,
         call_timeout: PATIENCE,
         elsewhere: None,
+        node_tokens: None,
     };
     live.set_gate(Gate::new(parts, router(services)));
     live
@@ -174,7 +176,8 @@ impl World {
 
     async fn member(&self, person: &Person, chat: ChatId) -> Member {
         let rule = Rule::ChatMember(chat, Right::Read);
-        let permit = self.authorizer.authorize(rule, Some(person.caller.clone()));
+        let who = Some(person.caller.clone().into());
+        let permit = self.authorizer.authorize(rule, who);
         match permit.await.unwrap() {
             Permit::Member(member) => member,
             other => panic!("{other:?}"),

@@ -13,6 +13,8 @@ const NOBODY: &str = "nobody";
 const INBOX: &str = "inbox";
 /// Below it are the services that nodes offer each other.
 const CALL: &str = "call";
+/// Below it is what every node does that hears it.
+const ALL: &str = "all";
 
 /// How long a prefix may be.
 const PREFIX_BYTES_MAX: usize = 64;
@@ -39,9 +41,28 @@ impl Prefix {
 
     /// `package.Service/Method` of what is called there.
     pub(crate) fn called(&self, subject: &str) -> Option<String> {
+        self.method_below(CALL, subject)
+    }
+
+    /// Where every node is asked to do a method of a service.
+    pub(crate) fn ask(&self, service: &str, method: &str) -> String {
+        format!("{}.{ALL}.{service}.{method}", self.0)
+    }
+
+    /// Where everything is that every node is asked.
+    pub(crate) fn asks(&self) -> String {
+        format!("{}.{ALL}.>", self.0)
+    }
+
+    /// `package.Service/Method` of what every node is asked to do there.
+    pub(crate) fn asked(&self, subject: &str) -> Option<String> {
+        self.method_below(ALL, subject)
+    }
+
+    fn method_below(&self, branch: &str, subject: &str) -> Option<String> {
         let rest = subject.strip_prefix(&self.0)?.strip_prefix('.')?;
         let (service, method) = rest
-            .strip_prefix(CALL)?
+            .strip_prefix(branch)?
             .strip_prefix('.')?
             .rsplit_once('.')?;
         Some(format!("{service}/{method}"))
@@ -131,6 +152,9 @@ mod tests {
             Some("shop.v1.Till/Sell")
         );
         assert_eq!(prefix.called("acme.shop-1.calls.a.b"), None);
+        let to_all = prefix.ask("shop.v1.Till", "Close");
+        assert_eq!(prefix.asked(&to_all).as_deref(), Some("shop.v1.Till/Close"));
+        assert_eq!(prefix.called(&to_all), None);
     }
 
     #[test]

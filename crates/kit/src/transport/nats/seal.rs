@@ -59,7 +59,7 @@ impl NodeKey {
         Seal {
             sent_ms: now_ms,
             nonce,
-            mac: code.iter().map(|byte| format!("{byte:02x}")).collect(),
+            mac: hex_of(&code),
         }
     }
 
@@ -73,10 +73,8 @@ impl NodeKey {
     }
 
     fn code(&self, call: &Call, sent_ms: i64, nonce: &str) -> Hmac<Sha256> {
-        let mut code =
-            Hmac::<Sha256>::new_from_slice(self.0.expose()).expect("a key of any length is taken");
         let timeout_ms = call.timeout.as_millis().to_be_bytes();
-        for part in [
+        self.code_over([
             call.path.as_bytes(),
             call.content_type.as_bytes(),
             call.identity.as_bytes(),
@@ -86,7 +84,25 @@ impl NodeKey {
             &sent_ms.to_be_bytes(),
             nonce.as_bytes(),
             &call.body,
-        ] {
+        ])
+    }
+
+    /// The code over these parts.
+    pub(in crate::transport) fn code_of(&self, parts: &[Vec<u8>]) -> Vec<u8> {
+        let code = self.code_over(parts.iter().map(Vec::as_slice));
+        code.finalize().into_bytes().to_vec()
+    }
+
+    /// Whether it is the code over these parts. In the same time wherever it differs.
+    pub(in crate::transport) fn is_code_of(&self, parts: &[Vec<u8>], mac: &[u8]) -> bool {
+        let code = self.code_over(parts.iter().map(Vec::as_slice));
+        code.verify_slice(mac).is_ok()
+    }
+
+    fn code_over<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> Hmac<Sha256> {
+        let mut code =
+            Hmac::<Sha256>::new_from_slice(self.0.expose()).expect("a key of any length is taken");
+        for part in parts {
             // With its length, so that nothing can move from one part to the next.
             code.update(&(part.len() as u64).to_be_bytes());
             code.update(part);
@@ -101,7 +117,13 @@ impl fmt::Debug for NodeKey {
     }
 }
 
-fn bytes_of(hex: &str) -> Option<Vec<u8>> {
+/// Bytes in hex digits.
+pub(in crate::transport) fn hex_of(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes that these hex digits are.
+pub(in crate::transport) fn bytes_of(hex: &str) -> Option<Vec<u8>> {
     let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
     let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     match rest {

@@ -285,3 +285,100 @@ async fn a_node_that_stops_finishes_what_it_has_begun() {
     let gone = async { while remote.call(short.clone()).await != Err(Unanswered::NobodyThere) {} };
     timeout(PATIENCE, gone).await.expect("nobody is there");
 }
+
+/// A node that answers what everybody is asked with its name.
+async fn hearer(server: &Instance, key: u8, name: &'static [u8]) -> (Everybody, Lifecycle) {
+    let lifecycle = Lifecycle::new();
+    let everybody = Everybody::connect(options(server, key), clock()).await;
+    let everybody = everybody.unwrap();
+    let handler: Handler = Arc::new(move |call: Call| {
+        let answer = match call.path.ends_with("Sell") {
+            true => Ok(Bytes::from_static(name)),
+            false => Err(Refusal {
+                code: "not_found".into(),
+                detail: String::new(),
+            }),
+        };
+        std::future::ready(answer).boxed()
+    });
+    let hearing = everybody
+        .clone()
+        .hear(vec![SERVICE.into()], handler, lifecycle.clone());
+    lifecycle.spawn(Kind::Door, "questions", hearing);
+    (everybody, lifecycle)
+}
+
+/// So many answers to a question, which is asked until so many hear it, as of nodes that have just started.
+async fn asked(everybody: &Everybody, method: &str, wanted: usize) -> Vec<Result<Bytes, Refusal>> {
+    let asking = async {
+        loop {
+            let hasty = Call {
+                timeout: Duration::from_millis(500),
+                ..call(method)
+            };
+            let Ok(mut answers) = everybody.ask(hasty).await else {
+                tokio::task::yield_now().await;
+                continue;
+            };
+            let mut came = Vec::new();
+            while came.len() < wanted
+                && let Some(answer) = answers.next().await
+            {
+                came.push(answer);
+            }
+            if came.len() == wanted {
+                return came;
+            }
+        }
+    };
+    timeout(PATIENCE, asking)
+        .await
+        .expect("not so many are there")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_else_is_asked_at_once_and_who_asks_is_not() {
+    let server = Instance::start();
+    let (ann, _of_ann) = hearer(&server, 1, b"ann").await;
+    let (bob, of_bob) = hearer(&server, 1, b"bob").await;
+    let _eve = hearer(&server, 1, b"eve").await;
+    let mut names = asked(&ann, "Sell", 2).await;
+    names.sort_by_key(|name| name.clone().unwrap_or_default());
+    assert_eq!(names, [Ok("bob".into()), Ok("eve".into())]);
+    let refusals = asked(&ann, "Give", 2).await;
+    assert!(refusals.iter().all(|answer| answer.is_err()));
+    // Who is not there any more does not answer, and nobody waits for it beyond the time.
+    of_bob
+        .stop(crate::lifecycle::Grace::of_connections(PATIENCE))
+        .await;
+    drop(bob);
+    assert_eq!(asked(&ann, "Sell", 1).await, [Ok("eve".into())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_with_another_key_or_of_another_service_is_refused() {
+    let server = Instance::start();
+    let _node = hearer(&server, 1, b"ann").await;
+    let strange = Err(refusal(STRANGE));
+    let [stranger, honest] = [2, 1].map(|key| Everybody::connect(options(&server, key), clock()));
+    let (stranger, honest) = (stranger.await.unwrap(), honest.await.unwrap());
+    assert_eq!(asked(&stranger, "Sell", 1).await[0], strange);
+    assert_eq!(asked(&honest, "Sell", 1).await, [Ok("ann".into())]);
+    let elsewhere = Call {
+        path: "shop.v1.Safe/Open".into(),
+        ..call("Sell")
+    };
+    let mut answers = honest.ask(elsewhere).await.unwrap();
+    assert_eq!(answers.next().await, Some(strange));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_server_it_is_said_at_once_that_nobody_was_asked() {
+    let mut server = Instance::start();
+    let (ann, _of_ann) = hearer(&server, 1, b"ann").await;
+    let _bob = hearer(&server, 1, b"bob").await;
+    asked(&ann, "Sell", 1).await;
+    server.kill();
+    let unsent = async { while ann.ask(call("Sell")).await.is_ok() {} };
+    timeout(PATIENCE, unsent).await.expect("it says so");
+}

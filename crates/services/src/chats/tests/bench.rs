@@ -140,7 +140,10 @@ impl Bench {
     pub async fn permit(&self, user: i64, chat: ChatId, right: Right) -> Result<Member> {
         let authorizer = Authorizer::new(self.chats.clone());
         let rule = Rule::ChatMember(chat, right);
-        match authorizer.authorize(rule, Some(caller(user))).await? {
+        match authorizer
+            .authorize(rule, Some(caller(user).into()))
+            .await?
+        {
             Permit::Member(member) => Ok(member),
             other => panic!("{other:?}"),
         }

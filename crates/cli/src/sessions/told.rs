@@ -1,0 +1,162 @@
+//! What a person at a terminal reads of the answers.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tertulia_proto::control::{
+    ListNodesResponse, ListSessionsResponse, Node, Reached, RevokeLoginsResponse, Session,
+};
+
+use crate::terminal::one_line;
+
+/// What there is to say.
+pub struct Told {
+    /// Lines for standard output.
+    pub text: String,
+    /// How far the call came, when that is a question.
+    pub reached: Option<Reached>,
+}
+
+/// A line for each session, and one with how many there are.
+pub fn sessions(answer: &ListSessionsResponse) -> Told {
+    let mut text: String = answer.sessions.iter().map(session).collect();
+    let reached = answer.reached.as_option().cloned().unwrap_or_default();
+    text += &format!(
+        "{} on {}\n",
+        count(reached.sessions, "session"),
+        count(reached.nodes.len() as u32, "node")
+    );
+    Told {
+        text,
+        reached: Some(reached),
+    }
+}
+
+fn session(session: &Session) -> String {
+    format!(
+        "{}  login {}  device {}  node {}  {}  {}\n",
+        session.session_id,
+        session.login_id,
+        one_line(&session.device_id),
+        session.node,
+        age(session.since_ms),
+        one_line(&session.client)
+    )
+}
+
+/// A line for each node.
+pub fn nodes(answer: &ListNodesResponse) -> Told {
+    let line = |node: &Node| {
+        let drained = if node.drained { "  drained" } else { "" };
+        format!(
+            "node {}  {}  version {}{drained}\n",
+            node.node,
+            count(node.sessions, "session"),
+            one_line(&node.version)
+        )
+    };
+    Told {
+        text: answer.nodes.iter().map(line).collect(),
+        reached: answer.reached.as_option().cloned(),
+    }
+}
+
+/// How many sessions a call reached.
+pub fn counted(what: &str, reached: Option<&Reached>) -> Told {
+    let reached = reached.cloned().unwrap_or_default();
+    Told {
+        text: format!("{} {what}\n", count(reached.sessions, "session")),
+        reached: Some(reached),
+    }
+}
+
+/// How many logins were ended.
+pub fn revoked(answer: &RevokeLoginsResponse) -> Told {
+    Told {
+        text: format!("{} revoked\n", count(answer.logins, "login")),
+        reached: None,
+    }
+}
+
+/// What became of a node.
+pub fn turned(node: Option<&Node>, what: &str) -> Told {
+    let line = |node: &Node| {
+        format!(
+            "node {} {what}: {}\n",
+            node.node,
+            count(node.sessions, "session")
+        )
+    };
+    Told {
+        text: node.map(line).unwrap_or_default(),
+        reached: None,
+    }
+}
+
+/// What is to be known when not every node has answered.
+pub fn missing(reached: &Reached) -> Option<String> {
+    if reached.everywhere {
+        return None;
+    }
+    if reached.silent_nodes.is_empty() {
+        return Some(
+            "it is not known which other nodes there are; some may not have heard it".into(),
+        );
+    }
+    let silent: Vec<String> = reached.silent_nodes.iter().map(u32::to_string).collect();
+    Some(format!(
+        "no answer from node {}: it may have been done there or not; a node that died is missed for half a minute",
+        silent.join(", ")
+    ))
+}
+
+fn count(count: u32, of: &str) -> String {
+    match count {
+        1 => format!("1 {of}"),
+        _ => format!("{count} {of}s"),
+    }
+}
+
+/// How long a session is there by the clock of this machine.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the terminal client has no clock of the kit"
+)]
+fn age(since_ms: i64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now_ms = now.map_or(0, |now| now.as_millis() as i64);
+    let seconds = (now_ms - since_ms).max(0) / 1_000;
+    match seconds {
+        0..120 => format!("for {seconds} s"),
+        120..7_200 => format!("for {} min", seconds / 60),
+        _ => format!("for {} h", seconds / 3_600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_did_not_answer_is_said() {
+        let reached = |everywhere, silent: &[u32]| Reached {
+            everywhere,
+            silent_nodes: silent.to_vec(),
+            ..Default::default()
+        };
+        assert_eq!(missing(&reached(true, &[])), None);
+        let words = missing(&reached(false, &[2, 5])).unwrap();
+        assert!(words.starts_with("no answer from node 2, 5:"), "{words}");
+        let words = missing(&reached(false, &[])).unwrap();
+        assert!(words.contains("not known which"), "{words}");
+    }
+
+    #[test]
+    fn what_a_client_says_of_itself_steers_no_terminal() {
+        let line = session(&Session {
+            client: "evil\x1b[2J\nclient".into(),
+            ..Default::default()
+        });
+        assert_eq!(line.matches('\n').count(), 1);
+        assert!(!line.contains('\x1b'));
+    }
+}
