@@ -472,19 +472,4 @@ mod tests {
         drop(instance);
         assert!(!folder.exists());
     }
-
-    #[test]
-    fn a_standby_has_what_it_heard_and_takes_over() {
-        let mut primary = Instance::over_network();
-        primary.ask("CREATE TABLE heard AS SELECT 1 AS it");
-        let standby = primary.standby(primary.address());
-        primary.ask("UPDATE heard SET it = 2");
-        standby.catch_up_with(&primary);
-        primary.kill();
-        standby.promote();
-        assert_eq!(
-            standby.ask("UPDATE heard SET it = it + 1 RETURNING it"),
-            "3\nUPDATE 1"
-        );
-    }
 }
