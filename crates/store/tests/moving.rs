@@ -104,6 +104,7 @@ impl Folder {
             shown: None,
             about: Some("hi\nthere".into()),
             shares_seen: Some(false),
+            shares_presence: Some(false),
             at_ms: BEGIN_MS,
         };
         people.update(about).await.unwrap();
