@@ -307,6 +307,11 @@ async fn a_session_that_follows_the_page_hears_what_the_page_says() {
     ann.ok(url, "MarkRead", json!({"chatId": chat, "seenSeq": "9"}))
         .await;
     script.hear("receipts").await;
+    script.send("watch").await;
+    script.hear("watched").await;
+    let _ann = Socket::hello(url, &ann.token, "").await;
+    script.hear("presence").await;
+    script.send("rest").await;
     loop {
         // The beat that has everything in it may be the next but one.
         let beat = script.socket.frame("heartbeat").await;

@@ -54,6 +54,8 @@ pub enum Change {
         /// Who.
         user: UserId,
     },
+    /// Somebody comes, rests or goes; of nobody in particular when much is another.
+    Presence(Option<UserId>),
     /// The messages to be sent later are others.
     Scheduled,
     /// A message of this device went a step further.

@@ -14,7 +14,7 @@ include!(concat!(env!("OUT_DIR"), "/contract.rs"));
 include!(concat!(env!("OUT_DIR"), "/tables.rs"));
 
 pub use tertulia::{chats::v1 as chats, errors::v1 as errors, identity::v1 as identity};
-pub use tertulia::{live::v1 as live, users::v1 as users};
+pub use tertulia::{live::v1 as live, presence::v1 as presence, users::v1 as users};
 
 /// The whole contract as a `FileDescriptorSet`, for reflection, `tertulia api --schema` and tests.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
