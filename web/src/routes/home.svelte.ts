@@ -17,6 +17,8 @@ import type { Item } from '../lib/chats/timeline';
 import { Typing } from '../lib/chats/typing.svelte';
 import { Verbs } from '../lib/chats/verbs';
 import { browserWorld, Connection, type ConnectionState, type News, type World } from '../lib/live/connection';
+import { Presences } from '../lib/presence/presence.svelte';
+import { watchRest } from '../lib/presence/rest';
 import type { Account, Session } from '../lib/session/session.svelte';
 import { alone } from '../lib/tabs/lock';
 import { Notices } from '../lib/ui/notices.svelte';
@@ -35,6 +37,7 @@ export class Home {
   readonly users: Users;
   readonly list: ChatList;
   readonly talk: Talk;
+  readonly presences: Presences;
   readonly notices = new Notices();
   #outbox: Outbox;
   #marks: Marks;
@@ -42,6 +45,7 @@ export class Home {
   #drafts: Drafts;
   #sync: Sync;
   #shown: ChatId | undefined;
+  #unrest: (() => void) | undefined;
   #state = $state.raw<ConnectionState>({ kind: 'connecting' });
   #trouble = $state(false);
   #said = $state('');
@@ -79,6 +83,7 @@ export class Home {
     });
     this.#marks = new Marks({ store: this.store, carrier, online, onTrouble });
     this.#typing = new Typing(carrier);
+    this.presences = new Presences(carrier, carrier);
     this.#drafts = new Drafts(this.store, carrier, onTrouble);
     this.talk = new Talk({
       me: account,
@@ -89,6 +94,7 @@ export class Home {
       verbs: new Verbs(carrier),
       members: new Members(carrier),
       typing: this.#typing,
+      presences: this.presences,
       drafts: this.#drafts,
       notices: this.notices,
       router,
@@ -120,9 +126,12 @@ export class Home {
     void this.users.load().catch((trouble: unknown) => this.#onTrouble(trouble));
     this.users.need([this.account.userId]);
     this.connection.start();
+    this.#unrest ??= watchRest(document, (idle) => this.connection.rest(idle));
   }
 
   stop(): void {
+    this.#unrest?.();
+    this.#unrest = undefined;
     this.#sync.stop();
     this.#outbox.stop();
     this.#marks.stop();
@@ -139,6 +148,7 @@ export class Home {
     if (id === this.#shown) return;
     this.#shown = id;
     this.connection.warm(id ? [BigInt(id)] : []);
+    this.presences.open(id);
   }
 
   conversation(id: ChatId): Conversation {
@@ -166,6 +176,7 @@ export class Home {
 
   #onState(state: ConnectionState): void {
     this.#state = state;
+    if (state.kind !== 'online') this.presences.forget();
     if (state.kind === 'online') {
       this.#marks.wake();
       void this.#drafts.wake();
@@ -178,6 +189,8 @@ export class Home {
       this.#typing.heard(chatId(news.typing.chatId), userId(news.typing.userId));
       return;
     }
+    if (news.kind === 'presence') return this.presences.heard(news.presence);
+    if (news.kind === 'watched') return this.presences.heardAll(news.watched.presences);
     if (news.kind === 'chat_event' && news.event.event) this.#typing.over(chatId(news.event.event.chatId), userId(news.event.event.actorId));
     this.#sync.take(news);
   }
