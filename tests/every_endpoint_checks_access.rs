@@ -134,8 +134,10 @@ fn request_of(path: &str, chat: &str, other: &str) -> Value {
         "CreateChat" => {
             json!({"kind": "CHAT_KIND_GROUP", "title": "t", "clientChatId": "matrix-chat"})
         }
-        "GetChat" | "ListReceipts" | "ListMembers" | "ListBanned" | "ListInvites" | "LeaveChat"
-        | "SendTyping" => json!({"chatId": chat}),
+        "GetSharing" => json!({}),
+        "SetSharing" => json!({"share": true}),
+        "GetChat" | "ListPresence" | "ListReceipts" | "ListMembers" | "ListBanned"
+        | "ListInvites" | "LeaveChat" | "SendTyping" => json!({"chatId": chat}),
         "UpdateChat" => json!({"chatId": chat, "messageTtlS": "86400"}),
         "ListEvents" => json!({"chatId": chat, "afterSeq": "0"}),
         "ListChanges" | "GetDigests" => json!({"chatId": chat, "fromSeq": "1", "toSeq": "9"}),
@@ -437,6 +439,8 @@ async fn no_frame_but_hello_opens_a_session() {
         json!({"renew": {"accessToken": "x"}}),
         json!({"catchUp": {}}),
         json!({"warm": {"chatIds": ["1"]}}),
+        json!({"watch": {"chatIds": ["1"]}}),
+        json!({"rest": {"idle": true}}),
     ];
     for frame in frames {
         let mut socket = Socket::open(&local.url, "tertulia.v1.json").await.unwrap();
@@ -459,6 +463,8 @@ async fn who_is_not_in_a_chat_hears_nothing_of_it() {
             let (mut other, _) = Socket::hello(url, &cast.token(who), "").await;
             other.send(warm.clone()).await;
             assert_eq!(other.frame("warmed").await, json!({}), "{kind:?} {who:?}");
+            other.send(json!({"watch": {"chatIds": [chat]}})).await;
+            assert_eq!(other.frame("watched").await, json!({}), "{kind:?} {who:?}");
             let id = format!("only-for-us-{kind:?}-{who:?}");
             let body = json!({"chatId": chat, "clientMessageId": id, "text": id});
             let send = tertulia_tests::wire::path("SendMessage");

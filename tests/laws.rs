@@ -39,9 +39,12 @@ const ENGINES: &str = "fjall lsm-tree object_store redis rusqlite scylla sqlx to
 /// Traits of a `ports.rs` that are not kept by an adapter, and who stands behind them instead.
 const NOT_STORES: &[(&str, &str)] = &[
     ("Committed", "crates/api/src/live/feed.rs"),
+    ("Company", "crates/services/src/links.rs"),
     ("LoginsEnded", "crates/api/src/live/feed.rs"),
     ("People", "crates/services/src/links.rs"),
+    ("Sharing", "crates/services/src/links.rs"),
     ("Signals", "crates/api/src/live/feed.rs"),
+    ("Watchers", "crates/api/src/live/watches.rs"),
 ];
 
 /// Ports of the kit, with the files of their memory adapters and suites.

@@ -312,6 +312,11 @@ async fn a_session_that_follows_the_page_hears_what_the_page_says() {
     let pushed = post_as_node(url, &local.node_key(), "Push", body).await;
     assert_eq!(pushed.status, 200);
     script.hear("notice").await;
+    script.send("watch").await;
+    script.hear("watched").await;
+    let _ann = Socket::hello(url, &ann.token, "").await;
+    script.hear("presence").await;
+    script.send("rest").await;
     loop {
         // The beat that has everything in it may be the next but one.
         let beat = script.socket.frame("heartbeat").await;

@@ -7,10 +7,12 @@ mod member;
 mod missed;
 mod own;
 
+use tertulia_proto::presence::{PresenceState, UserPresence};
 use tertulia_proto::{identity, users};
 use tertulia_services::chats::Seq;
 use tertulia_services::identity::{Credentials, Jwk, Login};
-use tertulia_services::ids::LoginId;
+use tertulia_services::ids::{LoginId, UserId};
+use tertulia_services::presence::State;
 use tertulia_services::users::User;
 
 pub use chat::{change, chat, digest, new_kind, preview};
@@ -89,4 +91,27 @@ pub fn user(from: User) -> users::User {
         about: from.about,
         ..Default::default()
     }
+}
+
+/// What is known of a user.
+pub fn presence(user: UserId, from: State) -> UserPresence {
+    let (state, last_seen_at_ms) = match from {
+        State::Unknown => (PresenceState::PRESENCE_STATE_UNSPECIFIED, None),
+        State::Online => (PresenceState::PRESENCE_STATE_ONLINE, None),
+        State::Away => (PresenceState::PRESENCE_STATE_AWAY, None),
+        State::Offline { seen_at_ms } => (PresenceState::PRESENCE_STATE_OFFLINE, seen_at_ms),
+    };
+    UserPresence {
+        user_id: user.0,
+        state: state.into(),
+        last_seen_at_ms: last_seen_at_ms.unwrap_or_default(),
+        ..Default::default()
+    }
+}
+
+/// What is known of some users.
+pub fn presences(from: &[(UserId, State)]) -> Vec<UserPresence> {
+    from.iter()
+        .map(|(user, state)| presence(*user, *state))
+        .collect()
 }

@@ -13,10 +13,10 @@ use connectrpc::dispatcher::{MethodDescriptor, RequestStream, StreamingResult, U
 use connectrpc::{
     ConnectError, Dispatcher, EncodedResponse, MethodKind, Payload, RequestContext, Router,
 };
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use http::{HeaderName, HeaderValue};
 use tertulia_kit::clock::SharedClock;
-use tertulia_kit::error::Result;
+use tertulia_kit::error::{Kind, Result};
 use tertulia_kit::lifecycle;
 use tertulia_kit::limit::Budgets;
 use tertulia_kit::telemetry::Context;
@@ -35,6 +35,9 @@ use crate::error::{finish, raise};
 
 /// The header that carries the id of a request, both ways.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Of how many chats a session asks at once.
+const ASKED_AT_ONCE: usize = 8;
 
 /// What the gate needs.
 pub struct Parts {
@@ -121,6 +124,10 @@ impl Admission {
 
     /// The one place that asks the authorizer.
     async fn permit(&self, object: Option<i64>) -> Result<Permit, ConnectError> {
+        self.allow(object).await.map_err(raise)
+    }
+
+    async fn allow(&self, object: Option<i64>) -> Result<Permit> {
         let row = (self.method.caller, self.method.relation, self.method.right);
         let rule = match (row, object) {
             ((proto::Caller::Anyone, None, None), None) => Rule::Anyone,
@@ -129,14 +136,19 @@ impl Admission {
             ((proto::Caller::User, Some(proto::Relation::ChatMember), Some(right)), Some(chat)) => {
                 Rule::ChatMember(ChatId(chat), right_of(right))
             }
-            _ => return Err(raise(errors::internal("handler and access row disagree"))),
+            _ => return Err(errors::internal("handler and access row disagree")),
         };
-        self.parts
-            .authorizer
-            .authorize(rule, self.who.clone())
-            .await
-            .map_err(raise)
+        let authorizer = &self.parts.authorizer;
+        authorizer.authorize(rule, self.who.clone()).await
     }
+}
+
+/// Whether the authorizer has said no, and not that it could not say.
+fn is_refusal(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::NotFound | Kind::PermissionDenied | Kind::FailedPrecondition
+    )
 }
 
 impl Gate {
@@ -180,6 +192,37 @@ impl Gate {
             method,
             who: Some(caller.clone().into()),
         })
+    }
+
+    /// A caller that is known already, as a member of those of these chats for which the method's row allows it. It is
+    /// not charged: whoever asks has done that.
+    ///
+    /// # Errors
+    /// The failure of the store.
+    pub async fn members_known(
+        &self,
+        method: &'static Method,
+        caller: &Caller,
+        chats: &[ChatId],
+    ) -> Result<Vec<Member>> {
+        let admission = Admission {
+            parts: Arc::clone(&self.parts),
+            method,
+            who: Some(caller.clone().into()),
+        };
+        let mut members = Vec::with_capacity(chats.len());
+        for some in chats.chunks(ASKED_AT_ONCE) {
+            let asked: Vec<i64> = some.iter().map(|chat| chat.0).collect();
+            let asking = asked.into_iter().map(|chat| admission.allow(Some(chat)));
+            for answer in join_all(asking).await {
+                match answer {
+                    Ok(Permit::Member(member)) => members.push(member),
+                    Err(failure) if !is_refusal(failure.kind()) => return Err(failure),
+                    _ => {}
+                }
+            }
+        }
+        Ok(members)
     }
 
     /// Runs the work of calls that were admitted, inside the deadline and apart from the rest of the node.

@@ -17,16 +17,19 @@ pub mod stream;
 pub mod told;
 mod turns;
 mod warm;
+mod watches;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tertulia_kit::bus::Subscription;
 use tertulia_kit::clock::SharedClock;
 use tertulia_kit::error::Result;
 use tertulia_kit::lifecycle::Lifecycle;
 use tertulia_services::chats::Chats;
 use tertulia_services::errors;
+use tertulia_services::presence::Presence;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
@@ -76,6 +79,8 @@ pub struct Live {
     pub hub: Arc<Hub>,
     /// For catching up and heartbeats.
     pub chats: Arc<Chats>,
+    /// Who is there.
+    pub presence: Arc<Presence>,
     /// For the expiry of tokens.
     pub clock: SharedClock,
     /// Sessions are its tasks, and end when it stops.
@@ -89,6 +94,8 @@ pub struct Live {
     /// Counts drains and resumes: odd while the node is drained.
     drains: AtomicU64,
     began_at: Instant,
+    /// Of what nodes say of who is there.
+    _subscription: Subscription,
 }
 
 impl Live {
@@ -97,9 +104,11 @@ impl Live {
         options: Options,
         hub: Arc<Hub>,
         chats: Arc<Chats>,
+        presence: Arc<Presence>,
         clock: SharedClock,
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
+        let subscription = hub.hear_presence(&presence);
         let (told, heeding) = (lifecycle.told_loops(), Arc::clone(&hub));
         lifecycle.spawn_loop("hub", move || {
             let (told, hub) = (told.clone(), Arc::clone(&heeding));
@@ -114,6 +123,7 @@ impl Live {
             options,
             hub,
             chats,
+            presence,
             clock,
             lifecycle,
             gate: OnceCell::new(),
@@ -122,6 +132,7 @@ impl Live {
             spread: AtomicU64::new(0),
             drains: AtomicU64::new(0),
             began_at: Instant::now(),
+            _subscription: subscription,
         })
     }
 

@@ -11,6 +11,7 @@ mod identity;
 mod live;
 mod members;
 pub mod messages;
+mod presence;
 mod users;
 
 use std::sync::Arc;
@@ -25,9 +26,11 @@ use tertulia_proto::chats::{
 use tertulia_proto::control::ControlServiceExt as _;
 use tertulia_proto::identity::IdentityServiceExt as _;
 use tertulia_proto::live::LiveServiceExt as _;
+use tertulia_proto::presence::PresenceServiceExt as _;
 use tertulia_proto::users::UsersServiceExt as _;
 use tertulia_services::chats::Chats;
 use tertulia_services::identity::Identity;
+use tertulia_services::presence::Presence;
 use tertulia_services::users::Users;
 
 use crate::control::Control;
@@ -42,6 +45,8 @@ pub struct Services {
     pub users: Arc<Users>,
     /// Chats.
     pub chats: Arc<Chats>,
+    /// Who is there.
+    pub presence: Arc<Presence>,
 }
 
 /// The methods of the contract that answer once.
@@ -51,6 +56,7 @@ pub fn router(services: &Services) -> Router {
     let router = Arc::new(users::Handler(Arc::clone(&services.users))).register(router);
     let router = Arc::new(chats::Handler(Arc::clone(&services.chats))).register(router);
     let router = Arc::new(messages::Handler(Arc::clone(&services.chats))).register(router);
+    let router = Arc::new(presence::Handler(Arc::clone(&services.presence))).register(router);
     Arc::new(members::Handler(Arc::clone(&services.chats))).register(router)
 }
 

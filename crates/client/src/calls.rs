@@ -31,6 +31,10 @@ pub(crate) enum Asked {
     Renew(String),
     /// Which chats are warm.
     Warm(Vec<ChatId>),
+    /// In which chats it is heard who is there.
+    Watch(Vec<ChatId>),
+    /// Whether nobody uses the client.
+    Rest(bool),
 }
 
 impl Calls {

@@ -63,6 +63,8 @@ pub enum Change {
         /// For programs, as a JSON object; empty when there is none.
         data: String,
     },
+    /// Somebody comes, rests or goes; of nobody in particular when much is another.
+    Presence(Option<UserId>),
     /// The messages to be sent later are others.
     Scheduled,
     /// A message of this device went a step further.

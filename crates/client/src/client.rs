@@ -6,6 +6,7 @@ mod members;
 mod messages;
 mod own;
 mod people;
+mod presence;
 
 pub use chats::{ChatUpdate, NewChat, PAGE_EVENTS_MAX, Verified};
 pub use members::Invitation;

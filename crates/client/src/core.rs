@@ -24,6 +24,7 @@ use crate::change::{Change, Connection, Observer, Seen};
 use crate::error::{Error, Result};
 use crate::methods::Method;
 use crate::options::Options;
+use crate::presence::Presences;
 use crate::store::{Record, Snapshot, Store};
 use crate::time::{Life, Machine};
 use crate::transport::Transport;
@@ -54,6 +55,8 @@ pub(crate) struct Mind {
     left_with: BTreeMap<ChatId, i64>,
     /// The chats that the application shows.
     pub(crate) warm: Vec<ChatId>,
+    /// Who is there, as far as this session was told.
+    pub(crate) presences: Presences,
 }
 
 impl Mind {
@@ -69,6 +72,7 @@ impl Mind {
             scheduled: (0, 0),
             left_with: BTreeMap::new(),
             warm: Vec::new(),
+            presences: Presences::default(),
             known,
         };
         mind.doubt_outbox();

@@ -28,6 +28,7 @@ pub mod http;
 mod methods;
 mod options;
 pub mod outbox;
+mod presence;
 pub mod ranges;
 mod session;
 pub mod socket;
@@ -46,6 +47,7 @@ pub use client::{
 pub use error::{Error, Result};
 pub use options::Options;
 pub use outbox::{Entry, State};
+pub use presence::Presence;
 pub use view::ChatView;
 
 /// Ids as the contract has them.

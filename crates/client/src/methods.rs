@@ -2,6 +2,7 @@
 
 use tertulia_proto::chats::*;
 use tertulia_proto::identity::*;
+use tertulia_proto::presence::*;
 use tertulia_proto::users::*;
 
 /// The request of a method.
@@ -42,6 +43,10 @@ methods! {
         "GetUsers" GetUsersRequest GetUsersResponse,
         "UpdateProfile" UpdateProfileRequest UpdateProfileResponse,
         "SearchUsers" SearchUsersRequest SearchUsersResponse,;
+    "presence.v1.PresenceService":
+        "ListPresence" ListPresenceRequest ListPresenceResponse,
+        "GetSharing" GetSharingRequest GetSharingResponse,
+        "SetSharing" SetSharingRequest SetSharingResponse,;
     "chats.v1.ChatsService":
         "OpenDirect" OpenDirectRequest OpenDirectResponse,
         "CreateChat" CreateChatRequest CreateChatResponse,

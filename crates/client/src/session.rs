@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tertulia_proto::live::connect_response::Frame as Down;
-use tertulia_proto::live::{Goodbye, Hello, Warm, Welcome};
+use tertulia_proto::live::{Goodbye, Hello, Rest, Warm, Watch, Welcome};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -82,9 +82,11 @@ async fn run(core: &Core, token: String, welcomed: impl FnOnce()) -> End {
 async fn open(core: &Core, access_token: String) -> Result<(Box<dyn Wire>, Welcome), End> {
     let wait = core.options.connect_timeout;
     let mut wire = core.transport.dial(wait).await?;
-    let (cursor, warm) = {
+    let (cursor, warm, watched, idle) = {
         let mind = core.mind();
-        (mind.known.cursor.clone(), mind.warm.clone())
+        let presences = &mind.presences;
+        let (watched, idle) = (presences.watched.clone(), presences.idle);
+        (mind.known.cursor.clone(), mind.warm.clone(), watched, idle)
     };
     let client = concat!("tertulia-rust/", env!("CARGO_PKG_VERSION")).to_owned();
     let hello = Hello {
@@ -102,6 +104,20 @@ async fn open(core: &Core, access_token: String) -> Result<(Box<dyn Wire>, Welco
                     ..Default::default()
                 };
                 send(&mut *wire, warm.into(), wait).await?;
+            }
+            if !watched.is_empty() {
+                let watch = Watch {
+                    chat_ids: watched,
+                    ..Default::default()
+                };
+                send(&mut *wire, watch.into(), wait).await?;
+            }
+            if idle {
+                let rest = Rest {
+                    idle,
+                    ..Default::default()
+                };
+                send(&mut *wire, rest.into(), wait).await?;
             }
             Ok((wire, *welcome))
         }

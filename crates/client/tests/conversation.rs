@@ -10,9 +10,11 @@ use tertulia_client::proto::chats::event::Body;
 use tertulia_client::proto::chats::list_events_request::From as Start;
 use tertulia_client::proto::chats::*;
 use tertulia_client::proto::live::connect_request::Frame as Up;
-use tertulia_client::proto::live::{Changed, Delta, Head, Notice, Typing, Warmed};
+use tertulia_client::proto::live::{Changed, Delta, Head, Notice, Typing, Warmed, Watched};
+use tertulia_client::proto::presence::{PresenceState, UserPresence};
 use tertulia_client::store::{file::Folder, memory::Memory};
-use tertulia_client::{Change, Client, NewMessage, Verified};
+use tertulia_client::{Change, Client, NewMessage, Presence, Verified};
+use tokio::sync::broadcast::Receiver;
 
 fn store() -> Arc<Memory> {
     Arc::default()
@@ -573,6 +575,58 @@ async fn warm_chats_are_named_again_on_every_connection_and_filled_up_to_their_h
         .await;
     let (_, request) = session.call::<ListEventsRequest>("ListEvents").await;
     assert_eq!(request.from, Some(Start::AfterSeq(1)));
+}
+
+#[tokio::test]
+async fn who_is_there_is_known_as_long_as_the_session_lasts() {
+    let mut peer = Peer::start().await;
+    let client = peer.client(store()).await;
+    let (mut session, _) = peer.welcome(b"one", fresh(1)).await;
+    online(&client).await;
+    client.watch(vec![1]).await;
+    assert!(matches!(session.next().await, Up::Watch(watch) if watch.chat_ids == [1]));
+    client.rest(true).await;
+    assert!(matches!(session.next().await, Up::Rest(rest) if rest.idle));
+    let is = |user_id, state: PresenceState| UserPresence {
+        user_id,
+        state: state.into(),
+        ..Default::default()
+    };
+    let mut changes = client.changes();
+    session
+        .send(Watched {
+            chat_ids: vec![1],
+            presences: vec![is(9, PresenceState::PRESENCE_STATE_ONLINE)],
+            ..Default::default()
+        })
+        .await;
+    told(&mut changes, Change::Presence(None)).await;
+    assert_eq!(client.presence(9), Some(Presence::Online));
+    session
+        .send(is(9, PresenceState::PRESENCE_STATE_AWAY))
+        .await;
+    told(&mut changes, Change::Presence(Some(9))).await;
+    assert_eq!(client.presence(9), Some(Presence::Away));
+    session
+        .send(is(9, PresenceState::PRESENCE_STATE_UNSPECIFIED))
+        .await;
+    told(&mut changes, Change::Presence(Some(9))).await;
+    assert_eq!(client.presence(9), None);
+    session
+        .send(is(9, PresenceState::PRESENCE_STATE_ONLINE))
+        .await;
+    told(&mut changes, Change::Presence(Some(9))).await;
+
+    session.cut();
+    told(&mut changes, Change::Presence(None)).await;
+    assert_eq!(client.presence(9), None);
+    let (mut session, _) = peer.welcome(b"two", Delta::default()).await;
+    assert!(matches!(session.next().await, Up::Watch(watch) if watch.chat_ids == [1]));
+    assert!(matches!(session.next().await, Up::Rest(rest) if rest.idle));
+}
+
+async fn told(changes: &mut Receiver<Change>, wanted: Change) {
+    while changes.recv().await.expect("the client is there") != wanted {}
 }
 
 #[tokio::test]

@@ -13,8 +13,9 @@
 include!(concat!(env!("OUT_DIR"), "/contract.rs"));
 include!(concat!(env!("OUT_DIR"), "/tables.rs"));
 
+pub use tertulia::users::v1 as users;
 pub use tertulia::{chats::v1 as chats, control::v1 as control, errors::v1 as errors};
-pub use tertulia::{identity::v1 as identity, live::v1 as live, users::v1 as users};
+pub use tertulia::{identity::v1 as identity, live::v1 as live, presence::v1 as presence};
 
 /// The whole contract as a `FileDescriptorSet`, for reflection, `tertulia api --schema` and tests.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

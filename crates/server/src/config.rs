@@ -16,6 +16,7 @@ use tertulia_kit::secret::Secret;
 use tertulia_kit::telemetry;
 use tertulia_kit::transport::nats::{self as calls, NodeKey};
 use tertulia_services::chats;
+use tertulia_services::presence;
 use tertulia_store::{fjall, postgres, redis};
 
 use crate::roles::{Role, Roles};
@@ -35,6 +36,7 @@ pub static SCHEMA: Schema = Schema {
             "How much one caller may do. A call costs its weight in tokens; most weigh 1.",
         ),
         ("chats", "How large chats may be."),
+        ("presence", "Who is told who is there."),
         ("store", "Where everything is kept, and how."),
         ("bus", "How nodes hear of each other what happens."),
         ("redis", "What nodes share for a short while."),
@@ -122,6 +124,12 @@ const FIELDS: &[Field] = &[
         one by one; when there are more it is told where its chats end, and reads what it shows."),
     Field::number("chats.due_interval_ms", 1_000, 100..=60_000, "How often the server looks for messages that \
         disappear and messages that were scheduled. They are late by this time at most."),
+    Field::number("presence.members_max", 50, 0..=200, "In direct chats and groups of up to so many members everybody \
+        sees who is there, of those who share it. With 0 nobody sees anything."),
+    Field::number("presence.lease_ms", 20_000, 1_000..=300_000, "How long a node is believed to be there that is not \
+        heard of. After that time its users are offline, as far as Redis says so. All nodes have the same."),
+    Field::number("presence.grace_ms", 10_000, 0..=300_000, "How long after the last session has ended others are told \
+        that somebody has gone. Who is back by then was never gone."),
     Field::secret("store.url", "The PostgreSQL database that keeps everything, such as \
         postgres://tertulia:password@db.example.org/tertulia?sslmode=verify-full. Unset, everything is kept \
         in the data folder.")
@@ -151,15 +159,15 @@ const FIELDS: &[Field] = &[
         .checked(node_key),
     Field::number("bus.calls_max", 256, 1..=65_536, "How many calls of other nodes are under way at once; more are \
         refused."),
-    Field::secret("redis.url", "The Redis in which nodes share what callers have spent of their budgets, such as \
+    Field::secret("redis.url", "The Redis in which nodes share what callers have spent of their budgets and who is there, such as \
         redis://user:password@cache.example.org:6379/0, redis+cluster://a.example.org,b.example.org or \
         redis+sentinel://a.example.org,b.example.org/main; rediss in place of redis for TLS. Unset, or when it is \
-        away, each node counts alone.")
+        away, each node counts alone, and nodes know who is there from each other.")
         .checked(redis_url),
     Field::text("redis.prefix", "tertulia", "What the keys in Redis begin with. All nodes of a deployment have the \
         same, and each deployment on a Redis another.")
         .checked(redis_prefix),
-    Field::number("redis.answer_timeout_ms", 100, 1..=10_000, "How long Redis may take to answer. Who signs in may \
+    Field::number("redis.answer_timeout_ms", 100, 1..=10_000, "How long Redis may take to answer. Who signs in, or asks who is there, may \
         wait for it; then the node decides alone."),
     Field::number("drain.grace_ms", 10_000, 0..=600_000, "How long open calls and sessions have to end when \
         the server stops."),
@@ -186,6 +194,7 @@ pub struct Config {
     pub identity: Identity,
     pub limits: Limits,
     pub chats: Chats,
+    pub presence: Presence,
     pub store: Store,
     pub bus: Bus,
     pub redis: Redis,
@@ -249,6 +258,14 @@ pub struct Chats {
     pub receipts_members_max: u32,
     pub delta_events_max: u32,
     pub due_interval_ms: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Presence {
+    pub members_max: usize,
+    pub lease_ms: u64,
+    pub grace_ms: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -321,6 +338,23 @@ impl Live {
             sessions_per_user_max: self.sessions_per_user_max,
             sessions_max: self.sessions_max,
             drain_spread,
+        }
+    }
+}
+
+impl Presence {
+    /// How long a node is believed to be there.
+    pub fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ms)
+    }
+
+    /// The bounds of presence, on a node that is alone or not.
+    pub fn options(&self, is_alone: bool) -> presence::Options {
+        presence::Options {
+            members_max: self.members_max,
+            lease: self.lease(),
+            grace: Duration::from_millis(self.grace_ms),
+            is_alone,
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod logins;
 mod metrics;
 pub mod migrate_store;
 pub mod plan;
+mod presence;
 pub mod roles;
 pub mod sessions;
 pub mod stores;

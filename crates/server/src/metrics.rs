@@ -18,19 +18,26 @@ use tertulia_kit::lease::Leader;
 use tertulia_kit::lifecycle::{Kind, Lifecycle};
 use tertulia_kit::metrics::{self, Metrics};
 use tertulia_kit::transport;
+use tertulia_services::presence::Presence;
 use tertulia_store::redis::Redis;
 use tokio::net::TcpListener;
 
 use crate::stores::Stores;
 
 /// Every number there is.
-pub fn of_node(stores: &Stores, live: &Arc<Live>) -> Metrics {
+pub fn of_node(stores: &Stores, live: &Arc<Live>, presence: &Arc<Presence>) -> Metrics {
     let metrics = Metrics::default();
     stores.count(&metrics);
     let sessions = Arc::clone(live);
     metrics.gauge("tertulia_sessions", "Sessions that are open.", move || {
         sessions.sessions_open() as u64
     });
+    let users = Arc::clone(presence);
+    metrics.gauge(
+        "tertulia_users_online",
+        "Users with a session on this node.",
+        move || users.users_here() as u64,
+    );
     metrics
 }
 

@@ -34,8 +34,9 @@ use tertulia_kit::transport::{self, nats as calls};
 use tertulia_services::access::Authorizer;
 use tertulia_services::chats::Chats;
 use tertulia_services::identity::{self, Identity, Peppers, SigningKeys};
+use tertulia_services::presence::{Presence, Presences};
 use tertulia_services::users::Users;
-use tertulia_store::redis::{Ledger, Redis};
+use tertulia_store::redis::{self, Ledger, Redis};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +46,7 @@ use crate::harm::Harm;
 use crate::jobs;
 use crate::logins;
 use crate::metrics;
+use crate::presence;
 use crate::roles::Role;
 use crate::stores::Stores;
 
@@ -167,14 +169,26 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         }
         false => None,
     };
+    let options = config.live.options(config.drain.spread());
+    let hub = Hub::new(bus, &options);
+    let registry = redis.clone().map(|redis| {
+        let lease = config.presence.lease();
+        Arc::new(redis::Registry::new(redis, lease)) as Arc<dyn Presences>
+    });
+    let presence = Presence::new(
+        config.presence.options(linked.is_none()),
+        registry,
+        users.clone(),
+        chats.clone(),
+        hub.watchers(),
+        clock.clone(),
+    );
     let services = Services {
         identity: identity.clone(),
         users,
         chats: chats.clone(),
+        presence: presence.clone(),
     };
-
-    let options = config.live.options(config.drain.spread());
-    let hub = Hub::new(bus, &options);
     if linked.is_some() || stores.shared.is_some() {
         let told = lifecycle.told(Kind::Work);
         let learning = logins::keep_learning(identity.clone(), Arc::clone(&hub), told);
@@ -184,12 +198,15 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         options,
         hub,
         chats.clone(),
+        presence.clone(),
         clock.clone(),
         lifecycle.clone(),
     );
     if harm.skips_catch_up_buffer() {
         live.sabotage_catch_up();
     }
+    let (keeping, told) = (presence.clone(), lifecycle.told(Kind::Work));
+    lifecycle.spawn(Kind::Work, "presence", presence::keep(keeping, told));
     let everybody = everybody(&config, clock.clone()).await?;
     let (router, grpc_health) = full_router(&services, live.clone(), |grpc_health| Control {
         live: live.clone(),
@@ -254,7 +271,7 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         lifecycle.spawn(Kind::Door, "questions", hearing);
     }
     stores.watch(&health);
-    let numbers = metrics::of_node(&stores, &live);
+    let numbers = metrics::of_node(&stores, &live, &presence);
     if let Some(nats) = &linked {
         metrics::of_bus(&numbers, nats);
         // Who comes first is told at once what happens elsewhere; without NATS the node works as well.

@@ -509,6 +509,20 @@ impl Chats {
     }
 }
 
+impl Chats {
+    /// All members of a chat that has at most `most`; none of a larger one, and none of a channel.
+    ///
+    /// # Errors
+    /// The failure of the store.
+    pub async fn company(&self, chat: ChatId, most: usize) -> Result<Option<Arc<[UserId]>>> {
+        Ok(match self.store.audience(chat).await? {
+            Some(Audience::Pair(pair)) if most >= pair.len() => Some(Arc::new(pair)),
+            Some(Audience::Members(members)) if members.len() <= most => Some(members),
+            _ => None,
+        })
+    }
+}
+
 #[async_trait]
 impl Members for Chats {
     async fn role(&self, chat: ChatId, user: UserId) -> Result<Option<(ChatKind, Role)>> {

@@ -10,6 +10,7 @@ pub mod ids;
 pub mod access;
 pub mod chats;
 pub mod identity;
+pub mod presence;
 pub mod users;
 
 mod links;

@@ -83,6 +83,23 @@ impl Users {
         Ok(found.first().is_some_and(|user| user.shares_seen))
     }
 
+    /// From now on others may know whether a user is there, or not.
+    ///
+    /// # Errors
+    /// `USER_NOT_FOUND` when the account is gone, or the failure of the store.
+    pub async fn share_presence(&self, user: UserId, shares: bool) -> Result<()> {
+        let update = Update {
+            user,
+            shown: None,
+            about: None,
+            shares_seen: None,
+            shares_presence: Some(shares),
+            at_ms: self.clock.now_ms(),
+        };
+        let changed = self.store.update(update).await?;
+        changed.map(|_| ()).ok_or_else(errors::user_not_found)
+    }
+
     /// Changes what is set of the caller's profile and gives the whole of it.
     ///
     /// # Errors
@@ -108,6 +125,7 @@ impl Users {
             shown,
             about,
             shares_seen: change.shares_seen,
+            shares_presence: None,
             at_ms: self.clock.now_ms(),
         };
         self.store

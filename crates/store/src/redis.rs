@@ -1,5 +1,6 @@
-//! What nodes share for a short while, in Redis: how much each caller has spent ([`Ledger`]). Redis may lose all of
-//! it at any time, be slow, or not be there; then each node goes on alone, and nobody else needs to know.
+//! What nodes share for a short while, in Redis: how much each caller has spent ([`Ledger`]), and who is there
+//! ([`Registry`]). Redis may lose all of it at any time, be slow, or not be there; then each node goes on alone, and
+//! nobody else needs to know.
 //!
 //! One connection serves everybody; [`link`] keeps it. While there is none, a question is answered at once with
 //! [`Away`], so that a Redis that hangs is waited for by few and not by every call.
@@ -7,6 +8,7 @@
 mod address;
 mod ledger;
 mod link;
+mod registry;
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,6 +24,7 @@ use tokio::time::{Instant, timeout};
 
 pub use address::{Address, BadAddress};
 pub use ledger::Ledger;
+pub use registry::Registry;
 
 use link::Connection;
 

@@ -104,6 +104,7 @@ impl Folder {
             shown: None,
             about: Some("hi\nthere".into()),
             shares_seen: Some(false),
+            shares_presence: Some(false),
             at_ms: BEGIN_MS,
         };
         people.update(about).await.unwrap();
@@ -550,7 +551,7 @@ async fn a_database_with_something_of_somebody_in_it_is_refused() {
     postgres::prepare(&target(&instance)).await.unwrap();
     opened(&target(&instance)).await.close().await;
     let refused = folder.open(&target(&instance)).await.err().unwrap();
-    assert!(matches!(&refused, MoveError::NotEmpty { table, .. } if table == "chat_history"));
+    assert!(matches!(&refused, MoveError::NotEmpty { table, .. } if table == "agreements"));
     // Something else has.
     let instance = Instance::start();
     raw(&instance, "CREATE TABLE \"a \"\" b\" AS SELECT 1").await;

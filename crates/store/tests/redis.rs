@@ -14,7 +14,9 @@ use tertulia_kit::clock::SystemClock;
 use tertulia_kit::instances::redis::{Cluster, Instance};
 use tertulia_kit::lifecycle::Lifecycle;
 use tertulia_kit::limit::{self, Budgets, Charge, Rate};
-use tertulia_store::redis::{Ledger, Options, Redis};
+use tertulia_services::ids::UserId;
+use tertulia_services::presence::{Holding, Presences as _, Run};
+use tertulia_store::redis::{Ledger, Options, Redis, Registry};
 use tokio::time::timeout;
 
 /// How long a test waits for what must come.
@@ -290,15 +292,25 @@ async fn a_server_that_asks_for_a_password_gets_it() {
 
 #[tokio::test]
 async fn a_user_with_the_rights_that_the_page_names_has_enough() {
-    let rights = ["~t:*", "+get", "+set", "+time", "+eval", "+evalsha"];
+    let rights = "~t:* +get +set +time +eval +evalsha +del +pexpire +hset +hdel +hgetall +zadd +zrem +zscore \
+                  +zrangebyscore +zremrangebyscore";
     let mut user = vec!["--user", "who", "on", ">p@ss"];
-    user.extend(rights);
+    user.extend(rights.split_whitespace());
     let server = Instance::with(&user);
     let url = format!("redis://who:p%40ss@{}", server.address());
     let node = on(&url, "t").await;
     let budgets = buckets(&node);
     assert_eq!(given(&budgets, 1, 20).await, 10);
     assert_eq!((node.redis.asked(), node.redis.unanswered()), (10, 0));
+    let registry = Registry::new(node.redis.clone(), PATIENCE);
+    let (ana, run) = (UserId(1), Run(1));
+    registry.begin(run).await.unwrap();
+    assert_eq!(registry.renew(run).await, Ok(true));
+    for holding in [Holding::Active, Holding::Gone, Holding::Hidden] {
+        registry.hold(run, &[(ana, holding)]).await.unwrap();
+    }
+    registry.of(&[ana]).await.unwrap();
+    registry.end(run).await.unwrap();
     let elsewhere = unconnected(options(&url, "u"));
     let connecting = timeout(Duration::from_millis(500), elsewhere.redis.connected());
     assert!(connecting.await.is_err());

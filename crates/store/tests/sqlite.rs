@@ -52,6 +52,7 @@ async fn everything_is_there_after_reopening() {
         shown: None,
         about: Some("hi".into()),
         shares_seen: Some(false),
+        shares_presence: None,
         at_ms: 5,
     };
     let before = store.update(about).await.unwrap().unwrap();
@@ -101,19 +102,20 @@ async fn made_by_the_first_migration(path: &Path) {
 }
 
 #[tokio::test]
-async fn who_was_there_before_the_choice_shares_what_they_have_seen() {
+async fn who_was_there_before_the_choices_shares_everything() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("people.sqlite");
     made_by_the_first_migration(&path).await;
     let store = Sqlite::open(&path).await.unwrap();
     let old = store.by_ids(&[UserId(7)]).await.unwrap().remove(0);
     assert_eq!((&*old.name, &*old.about), ("old", "from before"));
-    assert!(old.shares_seen);
+    assert!(old.shares_seen && old.shares_presence);
     let choice = Update {
         user: UserId(7),
         shown: None,
         about: None,
         shares_seen: Some(false),
+        shares_presence: None,
         at_ms: 5,
     };
     let changed = store.update(choice).await.unwrap().unwrap();

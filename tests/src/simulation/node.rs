@@ -20,6 +20,7 @@ use tertulia_services::access::Authorizer;
 use tertulia_services::chats::{Chats, Limits};
 use tertulia_services::identity::memory::Memory as People;
 use tertulia_services::identity::{self, Identity, Peppers, SigningKeys};
+use tertulia_services::presence::{self, Presence};
 use tertulia_services::users::Users;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -92,10 +93,20 @@ impl Node {
         ));
         let lifecycle = Lifecycle::new();
         let options = live_options(plan.outbound_frames_max);
-        let live = Live::new(
-            options.clone(),
-            Hub::new(ground.bus.clone(), &options),
+        let hub = Hub::new(ground.bus.clone(), &options);
+        let presence = Presence::new(
+            presence_options(),
+            None,
+            users.clone(),
             chats.clone(),
+            hub.watchers(),
+            clock.clone(),
+        );
+        let live = Live::new(
+            options,
+            hub,
+            chats.clone(),
+            presence.clone(),
             clock.clone(),
             lifecycle.clone(),
         );
@@ -103,6 +114,7 @@ impl Node {
             identity: identity.clone(),
             users,
             chats: chats.clone(),
+            presence,
         };
         let parts = Parts {
             identity,
@@ -212,6 +224,16 @@ fn identity_options(access_lifetime: Duration) -> identity::Options {
         argon2_passes: 1,
         attempts_per_minute: 10_000,
         ..identity::Options::default()
+    }
+}
+
+/// Nobody asks who is there.
+fn presence_options() -> presence::Options {
+    presence::Options {
+        members_max: 0,
+        lease: Duration::from_secs(20),
+        grace: Duration::from_secs(10),
+        is_alone: true,
     }
 }
 

@@ -6,6 +6,7 @@ import { create, fromBinary, toBinary, type MessageInitShape } from '@bufbuild/p
 import { mount } from 'svelte';
 import '../../src/app.css';
 import { ConnectRequestSchema, ConnectResponseSchema } from '../../src/gen/tertulia/live/v1/live_pb';
+import { PresenceState } from '../../src/gen/tertulia/presence/v1/presence_pb';
 import { CallFailed } from '../../src/lib/api/failure';
 import { FakeServer } from '../../src/lib/chats/fake';
 import { ChatKind, Role } from '../../src/lib/chats/model';
@@ -50,6 +51,14 @@ class StageSocket implements Socket {
     else if (frame.case === 'warm') {
       const heads = frame.value.chatIds.flatMap((id) => (server.chats.has(id) ? { chatId: id, seq: BigInt(server.chat(id).head) } : []));
       this.tell({ case: 'warmed', value: { heads } });
+    } else if (frame.case === 'watch') {
+      const seenAtMs = Math.floor((Date.now() - 5 * 60_000) / 60_000) * 60_000;
+      const presences = [
+        { userId: ANA, state: PresenceState.ONLINE },
+        { userId: BEA, state: PresenceState.AWAY },
+        { userId: CARL, state: PresenceState.OFFLINE, lastSeenAtMs: BigInt(seenAtMs) },
+      ];
+      this.tell({ case: 'watched', value: server.sharePresence ? { chatIds: frame.value.chatIds, presences } : { notShared: true } });
     }
   }
 

@@ -18,6 +18,8 @@ import { Typing } from '../lib/chats/typing.svelte';
 import { Verbs } from '../lib/chats/verbs';
 import { Announcements } from '../lib/live/announcements.svelte';
 import { browserWorld, Connection, type ConnectionState, type News, type World } from '../lib/live/connection';
+import { Presences } from '../lib/presence/presence.svelte';
+import { watchRest } from '../lib/presence/rest';
 import type { Account, Session } from '../lib/session/session.svelte';
 import { alone } from '../lib/tabs/lock';
 import { Notices } from '../lib/ui/notices.svelte';
@@ -36,6 +38,7 @@ export class Home {
   readonly users: Users;
   readonly list: ChatList;
   readonly talk: Talk;
+  readonly presences: Presences;
   readonly notices = new Notices();
   readonly announcements = new Announcements();
   #outbox: Outbox;
@@ -44,6 +47,7 @@ export class Home {
   #drafts: Drafts;
   #sync: Sync;
   #shown: ChatId | undefined;
+  #unrest: (() => void) | undefined;
   #state = $state.raw<ConnectionState>({ kind: 'connecting' });
   #trouble = $state(false);
   #said = $state('');
@@ -81,6 +85,7 @@ export class Home {
     });
     this.#marks = new Marks({ store: this.store, carrier, online, onTrouble });
     this.#typing = new Typing(carrier);
+    this.presences = new Presences(carrier, carrier);
     this.#drafts = new Drafts(this.store, carrier, onTrouble);
     this.talk = new Talk({
       me: account,
@@ -91,6 +96,7 @@ export class Home {
       verbs: new Verbs(carrier),
       members: new Members(carrier),
       typing: this.#typing,
+      presences: this.presences,
       drafts: this.#drafts,
       notices: this.notices,
       router,
@@ -122,9 +128,12 @@ export class Home {
     void this.users.load().catch((trouble: unknown) => this.#onTrouble(trouble));
     this.users.need([this.account.userId]);
     this.connection.start();
+    this.#unrest ??= watchRest(document, (idle) => this.connection.rest(idle));
   }
 
   stop(): void {
+    this.#unrest?.();
+    this.#unrest = undefined;
     this.#sync.stop();
     this.#outbox.stop();
     this.#marks.stop();
@@ -141,6 +150,7 @@ export class Home {
     if (id === this.#shown) return;
     this.#shown = id;
     this.connection.warm(id ? [BigInt(id)] : []);
+    this.presences.open(id);
   }
 
   conversation(id: ChatId): Conversation {
@@ -168,6 +178,7 @@ export class Home {
 
   #onState(state: ConnectionState): void {
     this.#state = state;
+    if (state.kind !== 'online') this.presences.forget();
     if (state.kind === 'online') {
       this.#marks.wake();
       void this.#drafts.wake();
@@ -184,6 +195,8 @@ export class Home {
       this.announcements.heard(news.notice);
       return;
     }
+    if (news.kind === 'presence') return this.presences.heard(news.presence);
+    if (news.kind === 'watched') return this.presences.heardAll(news.watched.presences);
     if (news.kind === 'chat_event' && news.event.event) this.#typing.over(chatId(news.event.event.chatId), userId(news.event.event.actorId));
     this.#sync.take(news);
   }

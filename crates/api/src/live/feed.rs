@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tertulia_kit::bus::Bus;
-use tertulia_services::chats::{Audience, Committed, Fact, Signals};
+use tertulia_services::chats::{Audience, Committed, Fact, Signals, UserEventBody};
 use tertulia_services::identity::LoginsEnded;
 use tertulia_services::ids::{ChatId, LoginId, UserId};
 
@@ -58,6 +58,10 @@ impl Committed for Feed {
                     self.tell(event.chat, Frame::of_event(&event), &audience);
                 }
                 Fact::UserEvent(event) => {
+                    if let UserEventBody::ChatLeft { chat, .. } = event.body {
+                        let parted = Told::Parted(chat, event.user);
+                        self.bus.publish(told::OF_PRESENCE, parted);
+                    }
                     self.tell_each(&[event.user], &Frame::of_user_event(&event));
                 }
                 Fact::Receipt {

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tertulia_kit::bus::{Bus, Sink, Subscription};
 use tertulia_services::ids::{ChatId, UserId};
+use tertulia_services::presence::{Circle, Presence, Watchers};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -20,6 +21,7 @@ use super::queue::{Ending, Queue};
 use super::told::{self, Frame, Told};
 use super::turns::Turns;
 use super::warm::WarmChats;
+use super::watches::Watches;
 
 const SHARDS: usize = 64;
 /// Over how long the sessions are told that the bus was disrupted, and how often at most. A bus that comes and goes
@@ -34,6 +36,7 @@ pub struct Hub {
     /// chats and of queues may be taken.
     shards: [Mutex<FxHashMap<UserId, Present>>; SHARDS],
     warm: WarmChats,
+    watches: Arc<Watches>,
     turns: Turns,
     /// What the bus has said since the hub is there.
     disruptions: watch::Receiver<u64>,
@@ -61,6 +64,7 @@ impl Hub {
                 options: options.clone(),
                 shards: std::array::from_fn(|_| Mutex::new(FxHashMap::default())),
                 warm: WarmChats::new(),
+                watches: Arc::new(Watches::new(Arc::clone(&bus))),
                 turns: Turns::new(options.turn_sessions_max, options.turn_every),
                 disruptions: bus.disruptions(),
                 _subscription: bus.subscribe(told::OF_MANY, sink),
@@ -98,7 +102,28 @@ impl Hub {
             user,
             queue,
             warm: Vec::new(),
+            watched: Box::default(),
         })
+    }
+
+    /// Whom presence tells.
+    pub fn watchers(&self) -> Arc<dyn Watchers> {
+        Arc::clone(&self.watches) as _
+    }
+
+    /// From now on presence hears what nodes say of who is there, as long as somebody keeps it.
+    pub fn hear_presence(&self, presence: &Arc<Presence>) -> Subscription {
+        let (presence, watches) = (Arc::downgrade(presence), Arc::clone(&self.watches));
+        let sink = move |told: Told| match told {
+            Told::Presence(word) => {
+                if let Some(presence) = presence.upgrade() {
+                    presence.heard(&word);
+                }
+            }
+            Told::Parted(chat, user) => watches.part(chat, user),
+            Told::Frame(_) | Told::Many(..) | Told::LoginEnded(_) => {}
+        };
+        self.bus.subscribe(told::OF_PRESENCE, Arc::new(sink))
     }
 
     /// Waits until what other nodes say reaches every session that is attached.
@@ -148,6 +173,7 @@ impl Hub {
                 // Before anything that comes later: who is in a chat no longer hears nothing of it.
                 if let Some(chat) = frame.leaves {
                     self.warm.leave(chat, &present.queues);
+                    self.watches.leave(chat, &present.queues);
                 }
                 present.queues.iter().for_each(|queue| queue.push(frame));
             }
@@ -156,7 +182,7 @@ impl Hub {
                 let ending = || Ending::of(close::LOGIN_ENDED, Duration::ZERO);
                 ended.for_each(|queue| _ = queue.end(ending()));
             }
-            Told::Many(..) => {}
+            Told::Many(..) | Told::Presence(_) | Told::Parted(..) => {}
         }
     }
 
@@ -214,6 +240,8 @@ pub struct Attached {
     queue: Arc<Queue>,
     /// What was warmed and not cooled since. The user may have left some of them.
     warm: Vec<ChatId>,
+    /// Of which chats it was to hear who is there.
+    watched: Box<[ChatId]>,
 }
 
 impl Attached {
@@ -245,6 +273,29 @@ impl Attached {
         self.queue.drop_chat(chat);
     }
 
+    /// Of which chats the session was to hear who is there.
+    pub fn watched_chats(&self) -> &[ChatId] {
+        &self.watched
+    }
+
+    /// The session is to hear who is there in these chats. It hears of none until [`Attached::watch_circles`].
+    pub fn watch(&mut self, chats: Vec<ChatId>) {
+        let before = std::mem::replace(&mut self.watched, chats.into());
+        before.iter().for_each(|chat| self.unwatch(*chat));
+    }
+
+    /// From now on the session hears who is there in these, which are some of those that it was to hear of.
+    pub fn watch_circles(&self, circles: &[Circle]) {
+        for circle in circles {
+            self.hub.watches.enter(circle, self.user, &self.queue);
+        }
+    }
+
+    fn unwatch(&self, chat: ChatId) {
+        let own = std::slice::from_ref(&self.queue);
+        self.hub.watches.leave(chat, own);
+    }
+
     fn enter(&self, chat: ChatId) -> bool {
         let hub = &self.hub;
         hub.warm.enter(chat, &self.queue, || {
@@ -269,6 +320,9 @@ impl Drop for Attached {
     fn drop(&mut self) {
         for chat in &self.warm {
             self.leave(*chat);
+        }
+        for chat in &self.watched {
+            self.unwatch(*chat);
         }
         self.hub.detach(self.user, &self.queue);
     }

@@ -52,6 +52,8 @@ struct State {
     dropped: u64,
     behind: bool,
     ended: Option<Ending>,
+    /// It was not told everything of who is there.
+    lacks_presence: bool,
     /// Waits to be woken in its turn.
     waits_now: bool,
     /// Waits for its beat.
@@ -194,8 +196,7 @@ impl Queue {
         state.bytes += frame.bytes();
         state.frames.push_back(Arc::clone(frame));
         if state.passing > 0 && !self.is_calm(state) {
-            state.frames.retain(|f| matches!(f.sort, Sort::Event(..)));
-            state.passing = 0;
+            state.drop_passing();
         }
         true
     }
@@ -203,6 +204,7 @@ impl Queue {
     /// Whether there is something to take that was not there before.
     fn push_passing(&self, state: &mut State, frame: &Arc<Frame>) -> bool {
         if state.behind || !self.is_calm(state) {
+            state.lacks(frame);
             return false;
         }
         if state.passing > 0
@@ -213,6 +215,7 @@ impl Queue {
             return false;
         }
         if state.passing >= PASSING_FRAMES_MAX {
+            state.lacks(frame);
             return false;
         }
         state.passing += 1;
@@ -248,6 +251,16 @@ impl Queue {
             drop(state);
             self.wake();
         }
+    }
+
+    /// Something of who is there was not told.
+    pub fn lack_presence(&self) {
+        self.state.lock().lacks_presence = true;
+    }
+
+    /// Whether something of who is there was dropped since this was asked.
+    pub fn lacked_presence(&self) -> bool {
+        std::mem::take(&mut self.state.lock().lacks_presence)
     }
 
     /// Ends the session; whether it was not ended before. The first ending counts.
@@ -320,9 +333,25 @@ impl State {
         self.frames.len() - self.passing
     }
 
+    fn lacks(&mut self, frame: &Frame) {
+        self.lacks_presence |= matches!(frame.sort, Sort::Passing(Passing::Presence(_)));
+    }
+
+    fn drop_passing(&mut self) {
+        let frames = std::mem::take(&mut self.frames);
+        for frame in frames {
+            match frame.sort {
+                Sort::Event(..) => self.frames.push_back(frame),
+                Sort::Passing(_) => self.lacks(&frame),
+            }
+        }
+        self.passing = 0;
+    }
+
     fn fall_behind(&mut self) {
         self.dropped += self.events() as u64;
         self.behind = true;
+        self.lacks_presence = true;
         self.frames = VecDeque::new();
         (self.bytes, self.passing) = (0, 0);
     }
@@ -334,6 +363,7 @@ pub mod tests {
     use tertulia_kit::telemetry::RequestId;
     use tertulia_services::chats::{Event, EventBody, Receipt};
     use tertulia_services::ids::{LoginId, UserId};
+    use tertulia_services::presence::State;
 
     /// A session of a user's login.
     pub fn about(user: i64, login: i64) -> About {
@@ -465,6 +495,28 @@ pub mod tests {
         (1..=2).for_each(|seq| queue.push(&event(1, seq)));
         assert!(!keeps(&queue), "the queue is a quarter full");
         assert_eq!(sorts(&queue).len(), 2);
+    }
+
+    #[test]
+    fn what_was_not_told_of_who_is_there_is_known_to_lack() {
+        let presence = |user| Frame::of_presence(UserId(user), State::Online);
+        let queue = queue();
+        (1..=PASSING_FRAMES_MAX as i64).for_each(|user| queue.push(&presence(user)));
+        queue.push(&presence(1));
+        assert!(
+            !queue.lacked_presence(),
+            "the newest took the place of the other"
+        );
+        queue.push(&presence(1_000));
+        assert!(queue.lacked_presence() && !queue.lacked_presence());
+        (1..=2).for_each(|seq| queue.push(&event(1, seq)));
+        assert!(queue.lacked_presence(), "events came first");
+        queue.push(&typing(1));
+        assert!(!queue.lacked_presence(), "of typing nothing lacks");
+        queue.fall_behind();
+        assert!(queue.lacked_presence());
+        queue.push(&presence(1));
+        assert!(queue.lacked_presence());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use tertulia_services::access::{Caller, Members as _};
 use tertulia_services::chats::{Beat, Missed, Position, Seq};
 use tertulia_services::errors;
 use tertulia_services::ids::ChatId;
+use tertulia_services::presence::Attendance;
 use tokio::time::{Instant, timeout};
 
 use super::about::About;
@@ -33,6 +34,8 @@ use super::queue::{Ending, Queue, Taken};
 use super::told::{Frame, Log, Sort};
 use super::{Live, Place};
 use crate::convert;
+
+mod watch;
 
 /// What carries the frames of a session.
 pub trait Wire: Send {
@@ -190,6 +193,7 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Box<Session>, 
     let mut session = Box::new(Session {
         live: Arc::clone(live),
         id,
+        attendance: live.presence.arrive(&caller),
         caller,
         attached,
         covered: FxHashMap::default(),
@@ -281,6 +285,8 @@ struct Session {
     burst: Burst,
     heard_at: Instant,
     beat_at: Instant,
+    /// As long as it is kept the user is here.
+    attendance: Attendance,
 }
 
 impl Session {
@@ -445,6 +451,8 @@ impl Session {
             Inbound::CatchUp(request) => Box::pin(self.catch_up(wire, &request.cursor)).await,
             Inbound::Renew(renew) => Box::pin(self.renew(wire, &renew.access_token)).await,
             Inbound::Warm(warm) => Box::pin(self.warm(wire, warm.chat_ids)).await,
+            Inbound::Watch(watch) => Box::pin(self.watch(wire, watch.chat_ids)).await,
+            Inbound::Rest(rest) => self.rest(rest.idle),
             Inbound::Hello(_) => Err(bad_frame("hello was said before")),
         }
     }
@@ -538,7 +546,8 @@ impl Session {
         };
         // What was published long ago is not repeated now; if it is, the client drops it by its number.
         self.covered = FxHashMap::default();
-        self.write(wire, [Out::Own(heartbeat.into())]).await
+        self.write(wire, [Out::Own(heartbeat.into())]).await?;
+        self.make_up_presence(wire).await
     }
 
     /// What moved, and which warm chats the user is in no longer: the bus may have lost that.

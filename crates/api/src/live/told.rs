@@ -1,4 +1,4 @@
-//! What nodes tell each other: frames that are ready to be sent, and logins that ended.
+//! What nodes tell each other: frames that are ready to be sent, logins that ended, and who is there.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,9 +11,12 @@ use tertulia_proto::chats::{ChatReceipts, UserEvent as WireUserEvent};
 use tertulia_proto::live::{self as wire, ConnectResponse};
 use tertulia_services::chats::{Event, Receipt, UserEvent};
 use tertulia_services::ids::{ChatId, LoginId, UserId};
+use tertulia_services::presence::{State, Word};
 
 use super::frames::{self, Outbound};
 use crate::convert;
+
+mod words;
 
 /// The subject of what concerns one user.
 pub fn of_user(user: UserId) -> String {
@@ -28,6 +31,9 @@ pub fn of_chat(chat: ChatId) -> String {
 /// The subject of what concerns many members of a chat. Every node hears it.
 pub const OF_MANY: &str = "many";
 
+/// The subject of who is there. Every node hears it.
+pub const OF_PRESENCE: &str = "presence";
+
 /// What nodes tell each other.
 #[derive(Debug, Clone)]
 pub enum Told {
@@ -37,6 +43,10 @@ pub enum Told {
     Many(Arc<Frame>, Arc<[UserId]>),
     /// The sessions of this login must end.
     LoginEnded(LoginId),
+    /// Who is there.
+    Presence(Word),
+    /// Somebody is in a chat no longer: nobody there hears of them any more whether they are there.
+    Parted(ChatId, UserId),
 }
 
 /// A frame ready to be sent. It is encoded once, however many hear it.
@@ -78,6 +88,8 @@ pub enum Passing {
     Receipt(ChatId, UserId),
     /// Somebody from outside has something to say. None takes the place of another.
     Notice,
+    /// Somebody comes, rests or goes. The session is told anew what it did not hear.
+    Presence(UserId),
 }
 
 impl Frame {
@@ -126,6 +138,11 @@ impl Frame {
         Frame::made(notice.into())
     }
 
+    /// Somebody comes, rests or goes.
+    pub fn of_presence(user: UserId, state: State) -> Arc<Frame> {
+        Frame::made(convert::presence(user, state).into())
+    }
+
     fn made(frame: Outbound) -> Arc<Frame> {
         let about = About::of(&frame).expect("only frames that others hear are made here");
         Frame::new(about, frames::encode_proto(frame))
@@ -145,7 +162,9 @@ impl Frame {
         match self.sort {
             Sort::Event(Log::Chat(chat), _) => Some(chat),
             Sort::Passing(Passing::Typing(chat, _) | Passing::Receipt(chat, _)) => Some(chat),
-            Sort::Event(Log::Own, _) | Sort::Passing(Passing::Notice) => None,
+            Sort::Event(Log::Own, _) | Sort::Passing(Passing::Notice | Passing::Presence(_)) => {
+                None
+            }
         }
     }
 
@@ -198,6 +217,10 @@ impl About {
                 (Sort::Passing(Passing::Receipt(chat, user)), None)
             }
             Outbound::Notice(_) => (Sort::Passing(Passing::Notice), None),
+            Outbound::Presence(presence) => {
+                let user = UserId(presence.user_id);
+                (Sort::Passing(Passing::Presence(user)), None)
+            }
             _ => return None,
         };
         Some(About { sort, leaves })
@@ -214,6 +237,8 @@ fn left(event: &WireUserEvent) -> Option<ChatId> {
 const FRAME: u8 = 1;
 const LOGIN_ENDED: u8 = 2;
 const MANY: u8 = 3;
+const PRESENCE: u8 = 16;
+const PARTED: u8 = 17;
 
 impl Payload for Told {
     fn encode(&self) -> Bytes {
@@ -235,6 +260,15 @@ impl Payload for Told {
                 bytes.push(LOGIN_ENDED);
                 bytes.extend_from_slice(&login.0.to_be_bytes());
             }
+            Told::Presence(word) => {
+                bytes.push(PRESENCE);
+                words::write(word, &mut bytes);
+            }
+            Told::Parted(chat, user) => {
+                bytes.push(PARTED);
+                bytes.extend_from_slice(&chat.0.to_be_bytes());
+                bytes.extend_from_slice(&user.0.to_be_bytes());
+            }
         }
         bytes.into()
     }
@@ -255,6 +289,14 @@ impl Payload for Told {
             LOGIN_ENDED => {
                 let id = rest.try_into().map_err(|_| unreadable())?;
                 Ok(Told::LoginEnded(LoginId(i64::from_be_bytes(id))))
+            }
+            PRESENCE => words::read(rest).map(Told::Presence).ok_or_else(unreadable),
+            PARTED => {
+                let ([chat, user], []) = rest.as_chunks::<8>() else {
+                    return Err(unreadable());
+                };
+                let (chat, user) = (i64::from_be_bytes(*chat), i64::from_be_bytes(*user));
+                Ok(Told::Parted(ChatId(chat), UserId(user)))
             }
             _ => Err(unreadable()),
         }
@@ -333,6 +375,11 @@ mod tests {
                 Sort::Passing(Passing::Receipt(ChatId(5), UserId(1))),
                 None,
             ),
+            (
+                Frame::of_presence(UserId(1), State::Away),
+                Sort::Passing(Passing::Presence(UserId(1))),
+                None,
+            ),
         ] {
             assert_eq!((frame.sort, frame.leaves), (sort, leaves));
             let users: Arc<[UserId]> = Arc::new([UserId(7), UserId(-1)]);
@@ -346,7 +393,7 @@ mod tests {
                         assert_eq!(who, users);
                         there
                     }
-                    Told::LoginEnded(_) => panic!("another kind"),
+                    other => panic!("another kind: {other:?}"),
                 };
                 assert_eq!((there.sort, there.leaves), (sort, leaves));
                 assert_eq!(there.json(), frame.json());
@@ -354,6 +401,9 @@ mod tests {
         }
         let ended = Told::decode(&Told::LoginEnded(LoginId(4)).encode()).unwrap();
         assert!(matches!(ended, Told::LoginEnded(LoginId(4))));
+        let parted = Told::Parted(ChatId(5), UserId(-7));
+        let parted = Told::decode(&parted.encode()).unwrap();
+        assert!(matches!(parted, Told::Parted(ChatId(5), UserId(-7))));
     }
 
     #[test]
@@ -373,6 +423,8 @@ mod tests {
             b"\x03\x00",
             b"\x03\x00\x00\x00\x01\x00",
             &endless,
+            b"\x10",
+            b"\x11\x00\x00\x00\x00\x00\x00\x00\x01",
         ] {
             assert!(Told::decode(bytes).is_err());
         }

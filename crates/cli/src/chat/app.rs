@@ -8,6 +8,7 @@ use tertulia_client::proto::users::User;
 use tertulia_client::{Change, ChatId, ChatView, Client, Connection, State, UserId};
 use tokio::time::{Instant, timeout};
 
+use super::commands::now_ms;
 use super::sentences;
 use crate::terminal::one_line;
 
@@ -130,6 +131,27 @@ impl App {
     pub(super) fn noticed(&mut self, views: &[&ChatView]) {
         let heads = views.iter().map(|view| (view.chat.chat_id, view.head));
         self.noticed.extend(heads);
+    }
+
+    // ---- who is there
+
+    /// Whether the other one of the open direct chat is there.
+    pub fn presence(&self) -> Option<String> {
+        self.presence_of(self.other(self.open?)?)
+    }
+
+    /// The other one of a direct chat.
+    pub fn other(&self, chat: ChatId) -> Option<UserId> {
+        let chat = self.client.chat(chat, 0)?.chat;
+        let is_direct = chat.kind == ChatKind::CHAT_KIND_DIRECT;
+        let mut others = chat.member_ids.iter().filter(|user| **user != self.me);
+        others.next().copied().filter(|_| is_direct)
+    }
+
+    /// Whether somebody is there; none when it is not known.
+    pub fn presence_of(&self, user: UserId) -> Option<String> {
+        let presence = self.client.presence(user)?;
+        Some(sentences::presence(presence, now_ms()))
     }
 
     // ---- typing

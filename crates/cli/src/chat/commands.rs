@@ -26,6 +26,7 @@ pub const HELP: &str = "\
 /remove NAME       remove somebody        /ban NAME  /unban NAME
 /role NAME ROLE    reader, member, admin or owner
 /invite [HOURS]    make an invite         /title TEXT  /topic TEXT
+/presence on|off   whether others see that you are here, and you them
 /mute [HOURS]      be told nothing        /unmute            be told again
 /leave             leave this chat        /verify            ask the server
 /retry  /discard   what was refused       /me  /logout  /quit  /help
@@ -84,6 +85,7 @@ impl App {
                 let (name, display_name) = (one_line(&me.name), one_line(&me.display_name));
                 self.say(format!("you are {name} ({display_name})"));
             }
+            "/presence" => self.share_presence(rest).await?,
             "/logout" => {
                 self.client.sign_out().await?;
                 self.open = None;
@@ -373,7 +375,9 @@ impl App {
             .await;
         for member in &page.members {
             let role = sentences::role(member.role.as_known().unwrap_or_default());
-            self.say(format!("{} is {role}", self.name(member.user_id)));
+            let presence = self.presence_of(member.user_id);
+            let presence = presence.map(|told| format!(", {told}")).unwrap_or_default();
+            self.say(format!("{} is {role}{presence}", self.name(member.user_id)));
         }
         if page.more {
             self.say("and more");
@@ -426,6 +430,7 @@ impl App {
     pub(super) async fn show(&mut self, chat: ChatId) {
         self.open = Some(chat);
         self.client.warm(vec![chat]).await;
+        self.client.watch(vec![chat]).await;
         let view = self.client.chat(chat, OPENED_EVENTS);
         if view.is_some_and(|view| view.older && view.events.len() < OPENED_EVENTS) {
             // Offline, what is here is shown; /back tries again.
@@ -435,6 +440,22 @@ impl App {
         }
         self.learn_names().await;
         self.say(format!("talking with {}", self.title(chat)));
+    }
+
+    async fn share_presence(&mut self, choice: &str) -> Result<(), Error> {
+        let share = match choice {
+            "on" => true,
+            "off" => false,
+            _ => {
+                let shares = self.client.shares_presence().await?;
+                self.say(shared(shares));
+                return Ok(());
+            }
+        };
+        self.client.share_presence(share).await?;
+        self.client.watch(self.open.into_iter().collect()).await;
+        self.say(shared(share));
+        Ok(())
     }
 
     fn pins(&mut self, chat: ChatId) {
@@ -514,9 +535,16 @@ fn role(text: &str) -> Option<Role> {
     clippy::disallowed_methods,
     reason = "a terminal client stands alone, without the kit"
 )]
-fn now_ms() -> i64 {
+pub(super) fn now_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap_or(Duration::ZERO).as_millis() as i64
+}
+
+fn shared(shares: bool) -> &'static str {
+    match shares {
+        true => "others see whether you are here, and you see them",
+        false => "nobody sees whether you are here, and you see nobody",
+    }
 }
 
 #[cfg(test)]

@@ -140,6 +140,7 @@ impl<W: Write> Printer<W> {
                 let line = format!("* {} is typing", self.app.name(*user));
                 self.line(&line)?;
             }
+            Change::Presence(user) => self.presence(*user)?,
             Change::Receipts(chat) if self.app.open == Some(*chat) => self.seen(*chat)?,
             // A log that begins anew is printed anew.
             Change::Reset => self.printed.clear(),
@@ -194,6 +195,19 @@ impl<W: Write> Printer<W> {
                 let line = format!("* {} has seen {seq}", self.app.name(user));
                 self.line(&line)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Prints whether the other one of the open direct chat is there.
+    fn presence(&mut self, told: Option<UserId>) -> anyhow::Result<()> {
+        let other = self.app.open.and_then(|chat| self.app.other(chat));
+        let concerned = other.filter(|other| told.is_none_or(|user| user == *other));
+        if let Some(user) = concerned
+            && let Some(presence) = self.app.presence_of(user)
+        {
+            let line = format!("* {} is {presence}", self.app.name(user));
+            self.line(&line)?;
         }
         Ok(())
     }

@@ -421,7 +421,11 @@ impl View {
             [one] => format!(" · {one} is typing"),
             several => format!(" · {} are typing", several.join(", ")),
         };
-        format!(" {chat} · {state}{waiting}{up}{typing}")
+        let presence = self.app.presence();
+        let presence = presence
+            .map(|told| format!(" ({told})"))
+            .unwrap_or_default();
+        format!(" {chat}{presence} · {state}{waiting}{up}{typing}")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tertulia_client::proto::chats::event::Body;
 use tertulia_client::proto::chats::{DeletionReason, Event, Message, Role};
-use tertulia_client::{ChatView, UserId};
+use tertulia_client::{ChatView, Presence, UserId};
 
 use crate::terminal::one_line;
 
@@ -225,6 +225,26 @@ pub fn role(role: Role) -> &'static str {
     }
 }
 
+/// Whether somebody is there.
+pub fn presence(presence: Presence, now_ms: i64) -> String {
+    let last_seen_at_ms = match presence {
+        Presence::Online => return "online".into(),
+        Presence::Away => return "away".into(),
+        Presence::Offline { last_seen_at_ms } => last_seen_at_ms,
+    };
+    let Some(at) = last_seen_at_ms else {
+        return "offline".into();
+    };
+    let minutes = (now_ms - at).max(0) / 60_000;
+    let ago = match minutes {
+        0 => return "offline, last seen just now".into(),
+        minutes @ 1..60 => span(minutes * 60),
+        minutes @ 60..1_440 => span(minutes / 60 * 3_600),
+        minutes => span(minutes / 1_440 * 86_400),
+    };
+    format!("offline, last seen {ago} ago")
+}
+
 fn as_role(given: Option<Role>) -> String {
     match given {
         Some(Role::ROLE_READER | Role::ROLE_ADMIN) => {
@@ -268,6 +288,24 @@ mod tests {
             ..Default::default()
         };
         sentence(&event, &name)
+    }
+
+    #[test]
+    fn who_is_there_is_said_as_people_say_it() {
+        let seen = |ago_s: i64| {
+            let last_seen_at_ms = Some(1_000_000_000 - ago_s * 1_000);
+            presence(Presence::Offline { last_seen_at_ms }, 1_000_000_000)
+        };
+        assert_eq!(presence(Presence::Online, 0), "online");
+        assert_eq!(presence(Presence::Away, 0), "away");
+        let unknown = Presence::Offline {
+            last_seen_at_ms: None,
+        };
+        assert_eq!(presence(unknown, 0), "offline");
+        assert_eq!(seen(59), "offline, last seen just now");
+        assert_eq!(seen(301), "offline, last seen 5 minutes ago");
+        assert_eq!(seen(3_700), "offline, last seen 1 hour ago");
+        assert_eq!(seen(200_000), "offline, last seen 2 days ago");
     }
 
     #[test]

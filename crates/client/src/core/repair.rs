@@ -111,6 +111,7 @@ impl Core {
         self.set_calls(None);
         self.mind().jobs.under_way.clear();
         self.stop_sending();
+        self.forget_presences();
     }
 
     /// The next thing that is missing, claimed for the caller.

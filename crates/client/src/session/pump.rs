@@ -7,8 +7,8 @@ use buffa::Message as _;
 use tertulia_proto::live::connect_request::Frame as Up;
 use tertulia_proto::live::connect_response::Frame as Down;
 use tertulia_proto::live::{
-    Alive, Call, CallError, CatchUp, ConnectRequest, ConnectResponse, Goodbye, Renew, Warm, call,
-    reply,
+    Alive, Call, CallError, CatchUp, ConnectRequest, ConnectResponse, Goodbye, Renew, Rest, Warm,
+    Watch, call, reply,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -146,6 +146,20 @@ impl<'a> Pump<'a> {
                 };
                 self.send(warm.into()).await
             }
+            Asked::Watch(chat_ids) => {
+                let watch = Watch {
+                    chat_ids,
+                    ..Default::default()
+                };
+                self.send(watch.into()).await
+            }
+            Asked::Rest(idle) => {
+                let rest = Rest {
+                    idle,
+                    ..Default::default()
+                };
+                self.send(rest.into()).await
+            }
             Asked::Call { answer, .. } if answer.is_closed() => Ok(()),
             Asked::Call {
                 method,
@@ -208,6 +222,8 @@ impl<'a> Pump<'a> {
             Down::Typing(typing) => self.core.typing(*typing),
             Down::Notice(notice) => self.core.notice(*notice),
             Down::Warmed(warmed) => self.core.warmed(*warmed)?,
+            Down::Presence(presence) => self.core.presence(*presence),
+            Down::Watched(watched) => self.core.watched(*watched),
             Down::Renewed(_) => {}
             Down::Goodbye(goodbye) => return Err(End::Goodbye(*goodbye)),
             Down::Welcome(_) => return Err(Error::Protocol("a second welcome".into()).into()),

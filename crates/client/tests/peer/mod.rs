@@ -374,8 +374,8 @@ impl Session {
         true
     }
 
-    /// The next call, which must be of this method. Signs of life and choices of warm
-    /// chats are passed over.
+    /// The next call, which must be of this method. Signs of life and choices of what
+    /// is heard are passed over.
     pub async fn call<Q: buffa::Message>(&mut self, method: &str) -> (u64, Q) {
         loop {
             match self.next().await {
@@ -390,7 +390,7 @@ impl Session {
                     };
                     return (call.call_id, Q::decode_from_slice(&bytes).unwrap());
                 }
-                Up::Alive(_) | Up::Warm(_) => {}
+                Up::Alive(_) | Up::Warm(_) | Up::Watch(_) | Up::Rest(_) => {}
                 other => panic!("{other:?} came, not a call of {method}"),
             }
         }

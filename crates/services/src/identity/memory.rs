@@ -56,6 +56,7 @@ impl AccountStore for Memory {
             display_name: new.shown.display_name,
             about: String::new(),
             shares_seen: true,
+            shares_presence: true,
         };
         let search_words = new.shown.search_words;
         kept.users.insert(

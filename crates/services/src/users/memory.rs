@@ -34,6 +34,9 @@ impl ProfileStore for Memory {
         if let Some(shares_seen) = update.shares_seen {
             kept.user.shares_seen = shares_seen;
         }
+        if let Some(shares_presence) = update.shares_presence {
+            kept.user.shares_presence = shares_presence;
+        }
         Ok(Some(kept.user.clone()))
     }
 

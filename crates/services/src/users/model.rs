@@ -15,6 +15,8 @@ pub struct User {
     pub about: String,
     /// Others may know what the user has seen. Only the user is told.
     pub shares_seen: bool,
+    /// Others may know whether the user is there, and the user of them. Only the user is told.
+    pub shares_presence: bool,
 }
 
 /// What to change of a profile; what is not set stays as it is.

@@ -40,6 +40,8 @@ pub struct Update {
     pub about: Option<String>,
     /// Whether others may know what the user has seen, when that changes.
     pub shares_seen: Option<bool>,
+    /// Whether others may know whether the user is there, when that changes.
+    pub shares_presence: Option<bool>,
     /// When, in milliseconds since 1970.
     pub at_ms: i64,
 }

@@ -90,6 +90,7 @@ pub async fn only_what_is_set_changes(store: Arc<impl Store>) {
         shown: None,
         about: Some("hi".into()),
         shares_seen: None,
+        shares_presence: None,
         at_ms: 5,
     };
     let user = store.update(about).await.unwrap().unwrap();
@@ -103,21 +104,40 @@ pub async fn only_what_is_set_changes(store: Arc<impl Store>) {
         shown: Some(shown),
         about: None,
         shares_seen: None,
+        shares_presence: None,
         at_ms: 5,
     };
     let user = store.update(shown).await.unwrap().unwrap();
     assert_eq!((&*user.display_name, &*user.about), ("Anita", "hi"));
-    assert!(user.shares_seen, "everybody does until they choose");
+    assert!(
+        user.shares_seen && user.shares_presence,
+        "everybody does until they choose"
+    );
     let keeps_it = Update {
         user: UserId(1),
         shown: None,
         about: None,
         shares_seen: Some(false),
+        shares_presence: None,
         at_ms: 5,
     };
     let changed = store.update(keeps_it).await.unwrap().unwrap();
     let user = User {
         shares_seen: false,
+        ..user
+    };
+    assert_eq!(changed, user);
+    let hides = Update {
+        user: UserId(1),
+        shown: None,
+        about: None,
+        shares_seen: None,
+        shares_presence: Some(false),
+        at_ms: 5,
+    };
+    let changed = store.update(hides).await.unwrap().unwrap();
+    let user = User {
+        shares_presence: false,
         ..user
     };
     assert_eq!(changed, user);
@@ -134,6 +154,7 @@ pub async fn an_unknown_user_is_not_changed(store: Arc<impl Store>) {
         shown: None,
         about: Some("hi".into()),
         shares_seen: None,
+        shares_presence: None,
         at_ms: 5,
     };
     assert_eq!(store.update(update).await.unwrap(), None);
@@ -165,6 +186,7 @@ pub async fn a_new_display_name_is_found_and_the_old_one_is_not(store: Arc<impl 
         shown: Some(shown),
         about: None,
         shares_seen: None,
+        shares_presence: None,
         at_ms: 5,
     };
     store.update(update).await.unwrap().unwrap();

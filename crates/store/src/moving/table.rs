@@ -61,6 +61,7 @@ pub const TABLES: &[Table] = &[
             ("created_at_ms", Int),
             ("changed_at_ms", Int),
             ("shares_seen", Flag),
+            ("shares_presence", Flag),
         ],
         key: 1,
         from: From::People,

@@ -16,7 +16,7 @@ impl<DB: Engine> ProfileStore for People<DB> {
         let mut users = Vec::with_capacity(ids.len());
         for some in ids.chunks(IDS_AT_ONCE) {
             let mut found = query(
-                "SELECT user_id, name, display_name, about, shares_seen FROM users WHERE user_id IN (
+                "SELECT user_id, name, display_name, about, shares_seen, shares_presence FROM users WHERE user_id IN (
                  $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
                  $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32,
                  $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47,
@@ -50,15 +50,17 @@ impl<DB: Engine> People<DB> {
         let change = query(
             "UPDATE users
              SET display_name = COALESCE($1, display_name), about = COALESCE($2, about),
-                 shares_seen = COALESCE($5, shares_seen), changed_at_ms = $3
+                 shares_seen = COALESCE($5, shares_seen),
+                 shares_presence = COALESCE($6, shares_presence), changed_at_ms = $3
              WHERE user_id = $4
-             RETURNING user_id, name, display_name, about, shares_seen",
+             RETURNING user_id, name, display_name, about, shares_seen, shares_presence",
         );
         let shown = update.shown.as_ref();
         let change = change.with(shown.map(|shown| &*shown.display_name));
         let change = change.with(update.about.as_deref());
         let change = change.with(update.at_ms).with(update.user.0);
-        let rows = DB::run(&mut tx, change.with(update.shares_seen)).await?;
+        let change = change.with(update.shares_seen).with(update.shares_presence);
+        let rows = DB::run(&mut tx, change).await?;
         let Some(row) = rows.first() else {
             return Ok(None);
         };
@@ -82,7 +84,7 @@ impl<DB: Engine> People<DB> {
         // stands between it and it followed by the last character of all.
         let end = format!("{prefix}{}", char::MAX);
         let by_name = query(
-            "SELECT user_id, name, display_name, about, shares_seen FROM users
+            "SELECT user_id, name, display_name, about, shares_seen, shares_presence FROM users
              WHERE name >= $1 AND name < $2 AND user_id <> $3
              ORDER BY name LIMIT $4",
         );
@@ -97,7 +99,8 @@ impl<DB: Engine> People<DB> {
             return Ok(found);
         }
         let by_word = query(
-            "SELECT users.user_id, users.name, users.display_name, users.about, users.shares_seen
+            "SELECT users.user_id, users.name, users.display_name, users.about,
+                    users.shares_seen, users.shares_presence
              FROM (SELECT DISTINCT user_id FROM search_words
                    WHERE word >= $1 AND word < $2 LIMIT $5) AS met
              JOIN users ON users.user_id = met.user_id
@@ -136,6 +139,7 @@ fn user(row: &impl Line) -> Result<User, sqlx::Error> {
         display_name: row.text(2)?,
         about: row.text(3)?,
         shares_seen: row.flag(4)?,
+        shares_presence: row.flag(5)?,
     })
 }
 

@@ -131,7 +131,7 @@ fn pause(tries: u32) -> Duration {
 impl Shared {
     fn up(&self, connection: Connection) {
         self.state.send_replace(State::Up(connection));
-        tracing::info!("connected to Redis: nodes share what callers have spent");
+        tracing::info!("connected to Redis: nodes share what callers have spent and who is there");
     }
 
     fn down(&self) {

@@ -7,6 +7,7 @@ import { MembersService } from '../../gen/tertulia/chats/v1/members_pb';
 import { MessagesService } from '../../gen/tertulia/chats/v1/messages_pb';
 import { ChatKind, ChatSchema, DeletionReason, EventSchema, LeftReason, Role, type UserEventSchema } from '../../gen/tertulia/chats/v1/model_pb';
 import { ConnectResponseSchema, type MissedSchema } from '../../gen/tertulia/live/v1/live_pb';
+import { PresenceService } from '../../gen/tertulia/presence/v1/presence_pb';
 import { UsersService } from '../../gen/tertulia/users/v1/users_pb';
 import type { Carrier } from '../api/call';
 import { CallFailed, Reason } from '../api/failure';
@@ -112,6 +113,7 @@ export class FakeServer {
   users = new Map<bigint, { name: string; displayName: string; about: string }>();
   scheduled = new Map<bigint, Array<MessageInitShape<typeof MessagesService.method.scheduleMessage.input> & { scheduledId: bigint }>>();
   shareSeen = true;
+  sharePresence = true;
   epoch = 'one';
   /** When chats are opened, in milliseconds since 1970. */
   created = 1;
@@ -456,7 +458,7 @@ export class FakeServer {
   }
 
   async #answer(name: string, bytes: Uint8Array, me: bigint, deviceId: string): Promise<Uint8Array> {
-    const all = [ChatsService, MessagesService, MembersService, UsersService].flatMap((service) => service.methods);
+    const all = [ChatsService, MessagesService, MembersService, UsersService, PresenceService].flatMap((service) => service.methods);
     const method = all.find((m) => m.name === name);
     const act = method && this.#acts(me, deviceId)[method.localName];
     if (!method || !act) throw new CallFailed('unimplemented', name, Reason.UNKNOWN_METHOD);
@@ -668,6 +670,11 @@ export class FakeServer {
         if (user && r.about !== undefined) user.about = r.about;
         this.shareSeen = r.shareSeen ?? this.shareSeen;
         return { user: { userId: me, ...user }, shareSeen: this.shareSeen };
+      },
+      getSharing: () => ({ share: this.sharePresence }),
+      setSharing: ({ share }: In<typeof PresenceService.method.setSharing>) => {
+        this.sharePresence = share;
+        return {};
       },
       searchUsers: ({ query }: In<typeof UsersService.method.searchUsers>) => {
         const begins = (text: string) => text.toLowerCase().split(' ').some((word) => word.startsWith(query.toLowerCase()));

@@ -13,6 +13,7 @@ import type { Chat } from './log';
 import type { Members } from './members.svelte';
 import { ChatKind, type Settings, type ToldChat } from './model';
 import type { ChatStore } from './store';
+import type { Presences } from '../presence/presence.svelte';
 import type { Typing } from './typing.svelte';
 import type { Verbs } from './verbs';
 import type { Verified } from './verify';
@@ -26,6 +27,7 @@ export interface TalkParts {
   verbs: Verbs;
   members: Members;
   typing: Typing;
+  presences: Presences;
   drafts: Drafts;
   notices: Notices;
   router: Router;
@@ -46,6 +48,7 @@ export class Talk {
   readonly verbs: Verbs;
   readonly members: Members;
   readonly typing: Typing;
+  readonly presences: Presences;
   readonly drafts: Drafts;
   readonly notices: Notices;
   readonly router: Router;
@@ -54,7 +57,7 @@ export class Talk {
 
   constructor(parts: TalkParts) {
     ({ me: this.me, carrier: this.carrier, store: this.store, users: this.users, list: this.list, verbs: this.verbs } = parts);
-    ({ members: this.members, typing: this.typing, drafts: this.drafts, notices: this.notices, router: this.router } = parts);
+    ({ members: this.members, typing: this.typing, presences: this.presences, drafts: this.drafts, notices: this.notices, router: this.router } = parts);
     [this.verify, this.onTrouble] = [parts.verify, parts.onTrouble];
   }
 

@@ -17,9 +17,11 @@ import {
   type Reply,
   type Typing,
   type Warmed,
+  type Watched,
   type Welcome,
 } from '../../gen/tertulia/live/v1/live_pb';
 import type { ChatReceipts } from '../../gen/tertulia/chats/v1/model_pb';
+import type { UserPresence } from '../../gen/tertulia/presence/v1/presence_pb';
 import { backoff } from './backoff';
 
 /** What the owner shows of the connection. */
@@ -43,7 +45,9 @@ export type News =
   | { kind: 'typing'; typing: Typing }
   /** Said from outside; kept nowhere. */
   | { kind: 'notice'; notice: Notice }
-  | { kind: 'receipts'; receipts: ChatReceipts };
+  | { kind: 'receipts'; receipts: ChatReceipts }
+  | { kind: 'presence'; presence: UserPresence }
+  | { kind: 'watched'; watched: Watched };
 
 /** The part of a WebSocket that is used. */
 export interface Socket {
@@ -126,6 +130,8 @@ export class Connection implements Carrier {
   #calls = new Map<bigint, Waiting>();
   #nextCall = 1n;
   #warm: bigint[] = [];
+  #watched: bigint[] = [];
+  #idle = false;
   #retryTimer: unknown;
   #silenceTimer: unknown;
   #renewTimer: unknown;
@@ -179,6 +185,18 @@ export class Connection implements Carrier {
   warm(chats: readonly bigint[]): void {
     this.#warm = [...chats];
     if (this.#state.kind === 'online') this.#send({ case: 'warm', value: { chatIds: this.#warm } });
+  }
+
+  /** Chooses the chats of which it is heard who is there; they stay chosen over a loss of the connection. */
+  watch(chats: readonly bigint[]): void {
+    this.#watched = [...chats];
+    if (this.#state.kind === 'online') this.#send({ case: 'watch', value: { chatIds: this.#watched } });
+  }
+
+  /** Says that nobody uses this client, or that somebody does again. */
+  rest(idle: boolean): void {
+    this.#idle = idle;
+    if (this.#state.kind === 'online') this.#send({ case: 'rest', value: { idle } });
   }
 
   /** Calls a method; while there is no session the call waits for one until its time is over. */
@@ -347,6 +365,10 @@ export class Connection implements Carrier {
         return this.#options.onNews({ kind: 'receipts', receipts: frame.value });
       case 'notice':
         return this.#options.onNews({ kind: 'notice', notice: frame.value });
+      case 'presence':
+        return this.#options.onNews({ kind: 'presence', presence: frame.value });
+      case 'watched':
+        return this.#options.onNews({ kind: 'watched', watched: frame.value });
       case 'renewed':
         return this.#renewBefore(Number(frame.value.accessExpiresAtMs));
       case 'goodbye':
@@ -367,6 +389,8 @@ export class Connection implements Carrier {
     this.#options.onNews({ kind: 'missed', missed: welcome.missed, first: true });
     this.#setState({ kind: 'online' });
     if (this.#warm.length > 0) this.#send({ case: 'warm', value: { chatIds: this.#warm } });
+    if (this.#watched.length > 0) this.#send({ case: 'watch', value: { chatIds: this.#watched } });
+    if (this.#idle) this.#send({ case: 'rest', value: { idle: true } });
     for (const waiting of this.#calls.values()) if (!waiting.sent) this.#sendCall(waiting);
   }
 

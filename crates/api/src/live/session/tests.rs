@@ -20,6 +20,7 @@ use tertulia_services::identity::{
     Credentials, Identity, NewAccount, Options as IdentityOptions, Peppers, SigningKeys,
 };
 use tertulia_services::ids::UserId;
+use tertulia_services::presence::{self, Presence};
 use tertulia_services::users::Users;
 use tokio::sync::mpsc;
 
@@ -94,12 +95,15 @@ async fn world_over(options: Options, held_back: u32, inner: Arc<dyn Bus<Told>>)
         clock.clone(),
         Limits::default(),
     ));
+    let hub = Hub::new(bus.clone(), &options);
+    let presence = presence(&hub, &users, &chats, &clock);
     let services = Services {
         identity: identity.clone(),
         users,
         chats: chats.clone(),
+        presence,
     };
-    let live = node(options, bus.clone(), &services, &clock);
+    let live = node(options, hub, &services, &clock);
     World {
         live,
         bus,
@@ -113,16 +117,37 @@ async fn world_over(options: Options, held_back: u32, inner: Arc<dyn Bus<Told>>)
     }
 }
 
-/// A node with sessions of its own.
-fn node(
-    options: Options,
-    bus: Arc<dyn Bus<Told>>,
-    services: &Services,
+/// What a node knows of who is there.
+fn presence(
+    hub: &Arc<Hub>,
+    users: &Arc<Users>,
+    chats: &Arc<Chats>,
     clock: &SharedClock,
-) -> Arc<Live> {
+) -> Arc<Presence> {
+    let options = presence::Options {
+        members_max: 5,
+        lease: PATIENCE,
+        grace: Duration::from_secs(10),
+        is_alone: true,
+    };
+    let watchers = hub.watchers();
+    let (users, chats) = (users.clone(), chats.clone());
+    Presence::new(options, None, users, chats, watchers, clock.clone())
+}
+
+/// A node with sessions of its own.
+fn node(options: Options, hub: Arc<Hub>, services: &Services, clock: &SharedClock) -> Arc<Live> {
     let (chats, clock) = (services.chats.clone(), clock.clone());
-    let hub = Hub::new(bus, &options);
-    let live = Live::new(options, hub, chats.clone(), clock.clone(), Lifecycle::new());
+    let lifecycle = Lifecycle::new();
+    let presence = services.presence.clone();
+    let live = Live::new(
+        options,
+        hub,
+        chats.clone(),
+        presence,
+        clock.clone(),
+        lifecycle,
+    );
     let parts = Parts {
         identity: services.identity.clone(),
         authorizer: Authorizer::new(chats),
@@ -314,6 +339,18 @@ impl Client {
         }
     }
 
+    /// What is told next of who is there. Until then it does what a client does.
+    async fn watched(&mut self) -> wire::Watched {
+        loop {
+            match self.next().await {
+                Outbound::Watched(watched) => return *watched,
+                Outbound::Behind(_) => self.send(wire::CatchUp::default()).await,
+                Outbound::Heartbeat(_) => self.send(wire::Alive::default()).await,
+                _ => {}
+            }
+        }
+    }
+
     /// The number of the event of a chat that comes next.
     async fn seq(&mut self) -> Seq {
         match self.next().await {
@@ -408,6 +445,33 @@ async fn what_a_disrupted_bus_lost_is_caught_up_with() {
     };
     let seqs: Vec<Seq> = delta.events.iter().map(|event| event.seq).collect();
     assert_eq!(seqs, [2, 3, 4]);
+}
+
+#[tokio::test]
+async fn what_was_dropped_of_who_is_there_is_told_again_behind_a_heartbeat() {
+    let beats = Options {
+        heartbeat: Duration::from_secs(1),
+        ..options()
+    };
+    let world = world_with(beats, 0).await;
+    let (ann, bob) = (world.person("ann").await, world.person("bob").await);
+    let chat = world.chat(ChatKind::Group, &[&ann, &bob]).await;
+    let (mut client, _) = world.hello(&bob).await;
+    let watch = wire::Watch {
+        chat_ids: vec![chat.0],
+        ..Default::default()
+    };
+    client.send(watch).await;
+    assert_eq!(client.watched().await.chat_ids, [chat.0]);
+    world.bus.disrupt();
+    let watched = client.watched().await;
+    assert_eq!(watched.chat_ids, [chat.0]);
+    let told = watched.presences.iter().map(|told| told.user_id);
+    assert_eq!(told.collect::<Vec<_>>(), [ann.caller.user.0]);
+    // Whoever is in the chat no longer is told nothing of it.
+    world.store.forget(bob.caller.user);
+    world.bus.disrupt();
+    assert!(client.watched().await.chat_ids.is_empty());
 }
 
 #[tokio::test]

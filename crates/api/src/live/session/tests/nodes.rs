@@ -46,12 +46,8 @@ async fn pair() -> Pair {
     timeout(PATIENCE, near.connected()).await.unwrap();
     timeout(PATIENCE, far_bus.connected()).await.unwrap();
     let world = world_over(without_heartbeats(), 0, Arc::new(near)).await;
-    let far = node(
-        without_heartbeats(),
-        Arc::new(far_bus.clone()),
-        &world.services,
-        &world.clock,
-    );
+    let hub = Hub::new(Arc::new(far_bus.clone()), &without_heartbeats());
+    let far = node(without_heartbeats(), hub, &world.services, &world.clock);
     Pair {
         server,
         world,

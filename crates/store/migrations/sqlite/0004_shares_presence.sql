@@ -1,0 +1,2 @@
+-- Whether others may know whether a user is there.
+ALTER TABLE users ADD COLUMN shares_presence INTEGER NOT NULL DEFAULT 1;
