@@ -449,7 +449,7 @@ mod tests {
             needs.bus_taken_per_s_of_node,
             60_000.0 / 45.0 + 5_000.0
         ));
-        assert!(near(needs.database_cores, 12.76));
+        assert!(near(needs.database_cores, 14.88));
         let a_day = 864e6 * (figures::STORED_BYTES.value + 128.0);
         assert!(near(needs.storage_tb_per_year, a_day * 365.0 / 1e12));
     }
