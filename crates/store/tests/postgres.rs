@@ -394,6 +394,38 @@ async fn a_commit_reads_no_send_keys_but_its_own() {
     assert!(read < 2_000, "{read} rows were read for 2,000 messages");
 }
 
+/// Whoever waits for anything else than its turn gives up after `lock_timeout`, however long the migration takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_starts_during_a_migration_waits_for_its_turn_alone() {
+    let instance = Instance::start();
+    let target = target(&instance);
+    postgres::prepare(&target).await.unwrap();
+    let mut migrating = PgConnection::connect(&instance.url()).await.unwrap();
+    let mut tx = migrating.begin().await.unwrap();
+    for statement in [
+        "UPDATE schema_turn SET turns = turns + 1",
+        "INSERT INTO schema_migrations (version, checksum) VALUES (9999, '')",
+    ] {
+        sqlx::query(statement).execute(&mut *tx).await.unwrap();
+    }
+    let starting = tokio::spawn({
+        let target = target.clone();
+        async move { postgres::prepare(&target).await }
+    });
+    let mut looking = PgConnection::connect(&instance.url()).await.unwrap();
+    let waits_for = loop {
+        let waiting = "SELECT locktype FROM pg_locks WHERE NOT granted";
+        let waiting = sqlx::query_scalar::<_, String>(waiting);
+        if let Some(lock) = waiting.fetch_optional(&mut looking).await.unwrap() {
+            break lock;
+        }
+    };
+    // The end of the transaction that has the row of the turn.
+    assert_eq!(waits_for, "transactionid");
+    tx.rollback().await.unwrap();
+    starting.await.unwrap().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_start_at_once_bring_the_tables_up_to_date_once() {
     let instance = Instance::start();

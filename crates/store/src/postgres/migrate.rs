@@ -51,6 +51,11 @@ pub async fn run(connection: &mut PgConnection) -> Result<(), MigrationError> {
         .await?;
     tx.execute("UPDATE schema_turn SET turns = turns + 1")
         .await?;
+    // Within the turn: outside, it would wait for a migration of another node, and not for long enough.
+    tx.execute(
+        "ALTER TABLE schema_migrations ADD COLUMN IF NOT EXISTS needs BIGINT NOT NULL DEFAULT 0",
+    )
+    .await?;
     let applied = applied(&mut tx).await?;
     check(&applied)?;
     let missing = |known: &&Migration| applied.iter().all(|one| one.version != known.version);
@@ -82,8 +87,7 @@ async fn make_own_tables(connection: &mut PgConnection) -> Result<(), sqlx::Erro
                  CREATE TABLE IF NOT EXISTS schema_migrations (
                      version  BIGINT PRIMARY KEY,
                      checksum BYTEA  NOT NULL
-                 );
-                 ALTER TABLE schema_migrations ADD COLUMN IF NOT EXISTS needs BIGINT NOT NULL DEFAULT 0;",
+                 );",
             )
             .await;
         match made {
