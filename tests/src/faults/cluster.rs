@@ -152,8 +152,8 @@ pub async fn standby_takes_over(run: Run) -> Result<End> {
         scene.acked(30).await?;
     }
     let words = format!(
-        "{times} times, each time {} acknowledged messages behind",
-        lost / times
+        "{times} times, {lost} acknowledged messages behind in all; all nodes back after {:.1} s at most",
+        slowest.as_secs_f64()
     );
     scene.judge(words).await
 }

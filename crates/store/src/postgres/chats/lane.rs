@@ -176,7 +176,7 @@ impl Lane {
                 Ended::Nothing(trouble) => trouble,
             };
             *turn = None;
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > PATIENCE || shared.server.is_taken_over() {
                 return Err(trouble.failure());
             }
             tokio::time::sleep(Duration::from_millis(rand::random_range(pause / 2..=pause))).await;
@@ -238,7 +238,7 @@ impl Lane {
 
     /// Learns how a commit ended whose answer was lost.
     async fn resolve(&mut self, unknown: Unknown, began: Instant) -> Ended {
-        while began.elapsed() <= PATIENCE {
+        while began.elapsed() <= PATIENCE && !self.shared.server.is_taken_over() {
             let asked = match self.shared.server.connect().await {
                 Ok(mut connection) => {
                     let mark = sqlx::query_scalar::<_, i64>(

@@ -36,6 +36,11 @@ impl Server {
         Err(sqlx::Error::Protocol(words.into()))
     }
 
+    /// Whether one has answered that goes on from an earlier moment: trying again does not help any more.
+    pub fn is_taken_over(&self) -> bool {
+        *self.taken_over.borrow()
+    }
+
     /// Waits until one has answered that goes on from an earlier moment.
     pub async fn taken_over(&self) {
         let mut taken_over = self.taken_over.subscribe();
