@@ -39,6 +39,38 @@ macro_rules! others {
     };
 }
 
+/// Answers a call about one node, this one or another: `act` is what this one does. The answers have one shape.
+macro_rules! of_one_node {
+    ($control:expr, $ctx:expr, $method:literal, $request:expr, $answer:ident, $act:expr) => {{
+        let (control, mut request) = ($control, $request);
+        let is_here = request.node.is_none() || request.node == control.number();
+        let asks_all = !is_here && !request.only_here;
+        let others: Others<$answer> = match is_here {
+            true => Others::unasked(),
+            false => others!(control, $ctx, $method, request),
+        };
+        let reached = control.reached(0, &others);
+        let node = match is_here {
+            true => {
+                $act;
+                control.this_node()
+            }
+            false => {
+                let mut answers = others.answers.into_iter();
+                answers.find_map(|answer| answer.node.into_option())
+            }
+        };
+        if asks_all && node.is_none() {
+            return Err(raise(errors::node_not_found()));
+        }
+        Response::ok($answer {
+            node: node.into(),
+            reached: reached.into(),
+            ..Default::default()
+        })
+    }};
+}
+
 #[protovalidate_buffa::connect_impl]
 impl ControlService for Handler {
     async fn push(
@@ -124,35 +156,10 @@ impl ControlService for Handler {
         request: ServiceRequest<'_, DrainRequest>,
     ) -> ServiceResult<DrainResponse> {
         Admission::of(&ctx)?.node().await?;
-        let mut request = request.to_owned_message();
-        let control = &self.0;
-        let own = control.number();
-        if is_own(request.node, own) {
-            let spread = Duration::from_millis(request.spread_ms.into());
-            control.drain((!spread.is_zero()).then_some(spread));
-            return Response::ok(DrainResponse {
-                node: control.this_node().into(),
-                reached: control
-                    .reached(0, &Others::<DrainResponse>::unasked())
-                    .into(),
-                ..Default::default()
-            });
-        }
-        let asks_all = !request.only_here;
-        let others: Others<DrainResponse> = others!(control, ctx, "Drain", request);
-        let reached = control.reached(0, &others);
-        let node = others
-            .answers
-            .into_iter()
-            .find_map(|a| a.node.into_option());
-        if asks_all && node.is_none() {
-            return Err(raise(errors::node_not_found()));
-        }
-        Response::ok(DrainResponse {
-            node: node.into(),
-            reached: reached.into(),
-            ..Default::default()
-        })
+        let (control, request) = (&self.0, request.to_owned_message());
+        let spread = Duration::from_millis(request.spread_ms.into());
+        let drain = || control.drain((!spread.is_zero()).then_some(spread));
+        of_one_node!(control, ctx, "Drain", request, DrainResponse, drain())
     }
 
     async fn resume(
@@ -161,34 +168,15 @@ impl ControlService for Handler {
         request: ServiceRequest<'_, ResumeRequest>,
     ) -> ServiceResult<ResumeResponse> {
         Admission::of(&ctx)?.node().await?;
-        let mut request = request.to_owned_message();
-        let control = &self.0;
-        let own = control.number();
-        if is_own(request.node, own) {
-            control.resume();
-            return Response::ok(ResumeResponse {
-                node: control.this_node().into(),
-                reached: control
-                    .reached(0, &Others::<ResumeResponse>::unasked())
-                    .into(),
-                ..Default::default()
-            });
-        }
-        let asks_all = !request.only_here;
-        let others: Others<ResumeResponse> = others!(control, ctx, "Resume", request);
-        let reached = control.reached(0, &others);
-        let node = others
-            .answers
-            .into_iter()
-            .find_map(|a| a.node.into_option());
-        if asks_all && node.is_none() {
-            return Err(raise(errors::node_not_found()));
-        }
-        Response::ok(ResumeResponse {
-            node: node.into(),
-            reached: reached.into(),
-            ..Default::default()
-        })
+        let (control, request) = (&self.0, request.to_owned_message());
+        of_one_node!(
+            control,
+            ctx,
+            "Resume",
+            request,
+            ResumeResponse,
+            control.resume()
+        )
     }
 
     async fn list_sessions(
@@ -243,11 +231,6 @@ impl ControlService for Handler {
             ..Default::default()
         })
     }
-}
-
-/// Whether a call about a node is about the one with this number.
-fn is_own(meant: Option<u32>, own: Option<u32>) -> bool {
-    meant.is_none() || meant == own
 }
 
 /// The frame of a notice, when it is one that every client can read.
