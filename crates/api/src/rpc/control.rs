@@ -194,7 +194,7 @@ impl ControlService for Handler {
         let count = here.len();
         here.sort_by_key(|queue| queue.about.since_ms);
         here.truncate(LISTED_MAX);
-        let own = control.number().unwrap_or_default();
+        let own = control.number();
         let mut sessions: Vec<Session> = here.iter().map(|queue| session(queue, own)).collect();
         let others: Others<ListSessionsResponse> = others!(control, ctx, "ListSessions", request);
         let reached = control.reached(count, &others);
@@ -268,7 +268,7 @@ fn ending(request: &EndSessionsRequest, share: f64) -> Ending {
     }
 }
 
-fn session(queue: &Arc<Queue>, node: u32) -> Session {
+fn session(queue: &Arc<Queue>, node: Option<u32>) -> Session {
     let about = &queue.about;
     Session {
         session_id: about.session.as_str().into(),

@@ -37,7 +37,9 @@ fn session(session: &Session) -> String {
         session.session_id,
         session.login_id,
         one_line(&session.device_id),
-        session.node,
+        session
+            .node
+            .map_or("unknown".into(), |node| node.to_string()),
         age(session.since_ms),
         one_line(&session.client)
     )
