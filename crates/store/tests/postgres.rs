@@ -408,22 +408,22 @@ async fn a_node_that_starts_during_a_migration_waits_for_its_turn_alone() {
     ] {
         sqlx::query(statement).execute(&mut *tx).await.unwrap();
     }
-    let starting = tokio::spawn({
-        let target = target.clone();
-        async move { postgres::prepare(&target).await }
-    });
-    let mut looking = PgConnection::connect(&instance.url()).await.unwrap();
-    let waits_for = loop {
-        let waiting = "SELECT locktype FROM pg_locks WHERE NOT granted";
-        let waiting = sqlx::query_scalar::<_, String>(waiting);
-        if let Some(lock) = waiting.fetch_optional(&mut looking).await.unwrap() {
-            break lock;
-        }
+    let migrated = async {
+        let mut looking = PgConnection::connect(&instance.url()).await.unwrap();
+        let waits_for = loop {
+            let waiting = "SELECT locktype FROM pg_locks WHERE NOT granted";
+            let waiting = sqlx::query_scalar::<_, String>(waiting);
+            if let Some(lock) = waiting.fetch_optional(&mut looking).await.unwrap() {
+                break lock;
+            }
+        };
+        tx.rollback().await.unwrap();
+        waits_for
     };
+    let (started, waited_for) = futures::join!(postgres::prepare(&target), migrated);
+    started.unwrap();
     // The end of the transaction that has the row of the turn.
-    assert_eq!(waits_for, "transactionid");
-    tx.rollback().await.unwrap();
-    starting.await.unwrap().unwrap();
+    assert_eq!(waited_for, "transactionid");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,6 +14,7 @@ use tertulia_services::chats::{Event, SendKey};
 use tertulia_services::ids::{ChatId, UserId};
 use tokio::time::Instant;
 
+use super::node::CALL_TIMEOUT;
 use crate::checker::{History, Key, Outcome, Row, Send};
 use log::Log;
 pub use log::Wrong;
@@ -29,6 +30,8 @@ pub struct Model {
 struct Facts {
     /// What was committed, by epoch and chat.
     logs: BTreeMap<(String, i64), Log>,
+    /// The epochs that were true and are so no longer, each with its end.
+    over: Vec<(String, Instant)>,
     /// What was written on devices, in its order.
     written: Vec<Written>,
     /// What devices were told of it.
@@ -54,9 +57,15 @@ impl Model {
     }
 
     /// A backup took back what was committed since; history goes on from `log` as another one.
-    pub fn restored(&self, epoch: &str, log: &[Arc<Event>], lost: impl Iterator<Item = SendKey>) {
+    pub fn restored(
+        &self,
+        (before, epoch): (String, &str),
+        log: &[Arc<Event>],
+        lost: impl Iterator<Item = SendKey>,
+    ) {
         let mut facts = self.facts.lock();
         facts.taken_back.extend(lost.map(|key| named(&key)));
+        facts.over.push((before, Instant::now()));
         drop(facts);
         for event in log {
             self.committed(epoch, event);
@@ -81,14 +90,28 @@ impl Model {
         self.facts.lock().struck.insert(key);
     }
 
-    /// When this event was committed, in the history that its viewer believes in.
+    /// When this event was committed: in the history that its viewer believes in, in the one that is true `now`,
+    /// or in one between them that a call may have asked. An answer to a call does not say which it is of, and may
+    /// come before the viewer is told of another one.
     ///
     /// # Errors
     /// How it is wrong that the viewer sees it.
-    pub fn committed_at(&self, seen: &Seen, viewer: UserId) -> Result<Instant, Wrong> {
+    pub fn committed_at(&self, seen: &Seen, viewer: UserId, now: &str) -> Result<Instant, Wrong> {
         let facts = self.facts.lock();
-        let log = facts.logs.get(&(seen.epoch.clone(), seen.chat));
-        log.ok_or(Wrong::NotSo)?.committed_at(seen, viewer)
+        let believed = seen.epoch.as_str();
+        let committed_in = |epoch: &str| {
+            let log = facts.logs.get(&(epoch.to_owned(), seen.chat));
+            log.ok_or(Wrong::NotSo)?.committed_at(seen, viewer)
+        };
+        let told_already = facts.over.iter().position(|(epoch, _)| epoch == believed);
+        let since_then = &facts.over[told_already.map_or(0, |at| at + 1)..];
+        let lately = since_then
+            .iter()
+            .filter(|(_, end)| believed != now && end.elapsed() < CALL_TIMEOUT);
+        let others = lately.map(|(epoch, _)| epoch.as_str()).chain([now]);
+        others.fold(committed_in(believed), |found, epoch| {
+            found.or_else(|wrong| committed_in(epoch).map_err(|_| wrong))
+        })
     }
 
     /// Everybody who has ever been in a group.

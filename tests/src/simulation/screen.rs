@@ -79,7 +79,10 @@ impl Screen {
         let (chat, seq) = (seen.chat, seen.seq);
         world.count(|tally| tally.shown += 1);
         world.note(device, format_args!("shows {seq} {:.20}", seen.text));
-        let committed_at = match self.committed_at(seen) {
+        let committed_at = match self
+            .model
+            .committed_at(seen, self.user, &self.store.epoch_name())
+        {
             Ok(at) => at,
             Err(Wrong::NotSo) => {
                 let words = format!("{device} shows {seq} of chat {chat}, which is not so");
@@ -109,16 +112,5 @@ impl Screen {
             let words = format!("{device} waited {waited:?} for {seq} of chat {chat}");
             world.broken(Promise::Prompt, words);
         }
-    }
-
-    /// When the event was committed, in the history that the client believes in or in the one that is true: an
-    /// answer to a call does not say which it is of, and may come before the client is told of a new one.
-    fn committed_at(&self, seen: &Seen) -> Result<Instant, Wrong> {
-        let now = Seen {
-            epoch: self.store.epoch_name(),
-            ..seen.clone()
-        };
-        let believed = self.model.committed_at(seen, self.user);
-        believed.or_else(|_| self.model.committed_at(&now, self.user))
     }
 }

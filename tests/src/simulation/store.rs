@@ -171,7 +171,8 @@ impl Store {
             Fact::UserEvent(_) | Fact::Receipt { .. } => None,
         });
         let is_there: Vec<_> = is_there.collect();
-        self.model.restored(&name_of(epoch), &is_there, lost);
+        let (before, after) = (self.epoch_name(), name_of(epoch));
+        self.model.restored((before, &after), &is_there, lost);
         let mut kept = self.kept.lock();
         (kept.logs, kept.tap, kept.journal) = (logs, tap, journal);
     }
