@@ -51,7 +51,8 @@ struct State {
     bytes: usize,
     dropped: u64,
     behind: bool,
-    ended: Option<Ending>,
+    /// On the heap: hardly any session has it.
+    ended: Option<Box<Ending>>,
     /// It was not told everything of who is there.
     lacks_presence: bool,
     /// Waits to be woken in its turn.
@@ -269,7 +270,7 @@ impl Queue {
         if state.ended.is_some() {
             return false;
         }
-        state.ended = Some(ending);
+        state.ended = Some(Box::new(ending));
         drop(state);
         self.wake();
         true
@@ -306,7 +307,7 @@ impl Queue {
     pub fn take(&self) -> Taken {
         let mut state = self.state.lock();
         if let Some(ending) = &state.ended {
-            return Taken::Ended(ending.clone());
+            return Taken::Ended(Ending::clone(ending));
         }
         if state.behind {
             return Taken::Behind(state.dropped);

@@ -176,7 +176,6 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Box<Session>, 
         .verify(&hello.access_token)
         .map_err(|f| refused(&f))?;
     let about = About::new(&caller, &hello.client, live.clock.now_ms());
-    let id = about.session.clone();
     let attached = live
         .hub
         .attach(about)
@@ -192,7 +191,6 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Box<Session>, 
     let missed = missed.map_err(unserved)?;
     let mut session = Box::new(Session {
         live: Arc::clone(live),
-        id,
         attendance: live.presence.arrive(&caller),
         caller,
         attached,
@@ -210,7 +208,7 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Box<Session>, 
     }
     session.beat_at = live.beat_near(Instant::now() + session.first_beat());
     let welcome = wire::Welcome {
-        session_id: session.id.as_str().to_owned(),
+        session_id: session.id().as_str().to_owned(),
         user_id: session.caller.user.0,
         heartbeat_ms: live.options.heartbeat.as_millis() as u32,
         access_expires_at_ms: session.caller.expires_at_ms,
@@ -271,7 +269,6 @@ fn unserved(failure: Failure) -> End {
 
 struct Session {
     live: Arc<Live>,
-    id: RequestId,
     caller: Caller,
     attached: Attached,
     /// How far the newest answer reached, by log; frames up to there are not sent again.
@@ -290,6 +287,10 @@ struct Session {
 }
 
 impl Session {
+    fn id(&self) -> &RequestId {
+        &self.attached.queue().about.session
+    }
+
     async fn live_on<W: Wire>(&mut self, wire: &mut W) -> End {
         match self.serve(wire).await {
             Ok(never) => match never {},
@@ -438,7 +439,7 @@ impl Session {
         self.under_way += burst.len();
         let (live, caller) = (Arc::clone(&self.live), self.caller.clone());
         self.calls
-            .push(burst.answer(live, caller, self.id.clone()).boxed());
+            .push(burst.answer(live, caller, self.id().clone()).boxed());
     }
 
     async fn take_frame<W: Wire>(&mut self, wire: &mut W, frame: Inbound) -> Result<(), End> {
