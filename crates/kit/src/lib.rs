@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod telemetry;
 
 pub mod bus;
+pub mod cache;
 pub mod job;
 pub mod lease;
 pub mod limit;

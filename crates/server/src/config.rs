@@ -169,6 +169,9 @@ const FIELDS: &[Field] = &[
         .checked(redis_prefix),
     Field::number("redis.answer_timeout_ms", 100, 1..=10_000, "How long Redis may take to answer. Who signs in, or asks who is there, may \
         wait for it; then the node decides alone."),
+    Field::number("redis.cache_ms", 60_000, 0..=86_400_000, "For how long a profile that was read is kept in Redis for \
+        all nodes. A change is seen by all at once, or after this time when the node that made it could not tell \
+        Redis. 0: nothing is kept there."),
     Field::number("drain.grace_ms", 10_000, 0..=600_000, "How long open calls and sessions have to end when \
         the server stops."),
     Field::number("drain.spread_ms", 5_000, 0..=600_000, "Over how long the clients of a stopping server \
@@ -296,6 +299,7 @@ pub struct Redis {
     pub url: Option<Secret>,
     pub prefix: String,
     pub answer_timeout_ms: u64,
+    pub cache_ms: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -506,6 +510,11 @@ impl Redis {
             silence_max: usual.silence_max.max(answer_max),
             ..usual
         }))
+    }
+
+    /// For how long what was read is kept there; nothing when it is not.
+    pub fn cache_kept(&self) -> Option<Duration> {
+        (self.cache_ms > 0).then(|| Duration::from_millis(self.cache_ms))
     }
 }
 

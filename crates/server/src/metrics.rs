@@ -12,6 +12,7 @@ use tertulia_api::live::Live;
 use tertulia_api::live::told::Told;
 use tertulia_kit::bus::Bus as _;
 use tertulia_kit::bus::nats::Nats;
+use tertulia_kit::cache;
 use tertulia_kit::health::Health;
 use tertulia_kit::job::Workers;
 use tertulia_kit::lease::Leader;
@@ -88,6 +89,22 @@ pub fn of_redis(metrics: &Metrics, redis: &Redis) {
         "tertulia_redis_unanswered_total",
         "Questions to Redis that had no answer in time, or none that could be used.",
         move || asked.unanswered(),
+    );
+}
+
+/// The numbers of what is read through the cache.
+pub fn of_cache(metrics: &Metrics, counts: &Arc<cache::Counts>) {
+    let counted = Arc::clone(counts);
+    metrics.counter(
+        "tertulia_cache_known_total",
+        "Profiles that the cache of all nodes had.",
+        move || counted.known.get(),
+    );
+    let counted = Arc::clone(counts);
+    metrics.counter(
+        "tertulia_cache_read_total",
+        "Profiles that were read from the database, because the cache did not have them or did not answer.",
+        move || counted.read.get(),
     );
 }
 

@@ -21,6 +21,7 @@ use tertulia_api::nats;
 use tertulia_api::rpc::{Services, full_router};
 use tertulia_kit::bus::nats::Nats;
 use tertulia_kit::bus::{Bus, Memory};
+use tertulia_kit::cache::Through;
 use tertulia_kit::clock::{HighWater, SharedClock};
 use tertulia_kit::health::Health;
 use tertulia_kit::id::Ids;
@@ -36,6 +37,7 @@ use tertulia_services::chats::Chats;
 use tertulia_services::identity::{self, Identity, Peppers, SigningKeys};
 use tertulia_services::presence::{Presence, Presences};
 use tertulia_services::users::Users;
+use tertulia_store::cached::Profiles;
 use tertulia_store::redis::{self, Ledger, Redis};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -122,7 +124,12 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
             SigningKeys::of_pepper(&peppers)
         }
     };
-    let users = Arc::new(Users::new(stores.profiles.clone(), clock.clone()));
+    let cache = cache(&config, &redis, &stores);
+    let profiles = match &cache {
+        None => stores.profiles.clone(),
+        Some(through) => Arc::new(Profiles::new(stores.profiles.clone(), through.clone())),
+    };
+    let users = Arc::new(Users::new(profiles, clock.clone()));
     let mut identity = Identity::open(
         identity_options(&config),
         stores.accounts.clone(),
@@ -282,6 +289,9 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     if let Some(redis) = &redis {
         metrics::of_redis(&numbers, redis);
     }
+    if let Some(cache) = &cache {
+        metrics::of_cache(&numbers, cache.counts());
+    }
     if let Some(leader) = leader {
         metrics::of_leader(&numbers, leader);
     }
@@ -369,6 +379,13 @@ fn shared(
     let asked = redis.clone();
     health.remark("redis", move || std::future::ready(asked.health()));
     Ok(Some(redis))
+}
+
+/// What nodes read through, to spare the database that they have together; nothing when they have none, or no Redis.
+fn cache(config: &Config, redis: &Option<Redis>, stores: &Stores) -> Option<Through> {
+    stores.shared.as_ref()?;
+    let (redis, kept) = (redis.clone()?, config.redis.cache_kept()?);
+    Some(Through::new(Arc::new(redis::Cache::new(redis, kept))))
 }
 
 /// The budgets of a sort of callers, with what they spend on other nodes when there is a ledger of it.

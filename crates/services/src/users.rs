@@ -50,14 +50,26 @@ impl Users {
         found.into_iter().next().ok_or_else(errors::user_not_found)
     }
 
-    /// The users of these ids that exist, each once, in no order.
+    /// The users of these ids that exist, each once, in no order, for who looks at them: a change may be seen a
+    /// little later.
+    ///
+    /// # Errors
+    /// The failure of the store.
+    pub async fn shown(&self, ids: &[UserId]) -> Result<Vec<User>> {
+        let ids = each_once(ids);
+        let mut users = Vec::with_capacity(ids.len());
+        for some in ids.chunks(READ_AT_ONCE) {
+            users.extend(self.store.shown(some).await?);
+        }
+        Ok(users)
+    }
+
+    /// The users of these ids that exist, each once, in no order, as they are now.
     ///
     /// # Errors
     /// The failure of the store.
     pub async fn by_ids(&self, ids: &[UserId]) -> Result<Vec<User>> {
-        let mut ids = ids.to_vec();
-        ids.sort_unstable();
-        ids.dedup();
+        let ids = each_once(ids);
         let mut users = Vec::with_capacity(ids.len());
         for some in ids.chunks(READ_AT_ONCE) {
             users.extend(self.store.by_ids(some).await?);
@@ -159,6 +171,13 @@ impl Users {
         users.truncate(limit);
         Ok(Found { users, more })
     }
+}
+
+fn each_once(ids: &[UserId]) -> Vec<UserId> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 #[cfg(test)]

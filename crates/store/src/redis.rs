@@ -1,11 +1,12 @@
-//! What nodes share for a short while, in Redis: how much each caller has spent ([`Ledger`]), and who is there
-//! ([`Registry`]). Redis may lose all of it at any time, be slow, or not be there; then each node goes on alone, and
+//! What nodes share for a short while, in Redis: how much each caller has spent ([`Ledger`]), who is there
+//! ([`Registry`]), and what was read from the store ([`Cache`]). Redis may lose all of it at any time, be slow, or not be there; then each node goes on alone, and
 //! nobody else needs to know.
 //!
 //! One connection serves everybody; [`link`] keeps it. While there is none, a question is answered at once with
 //! [`Away`], so that a Redis that hangs is waited for by few and not by every call.
 
 mod address;
+mod cache;
 mod ledger;
 mod link;
 mod registry;
@@ -15,7 +16,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind, ToRedisArgs};
 use tertulia_kit::lifecycle::Lifecycle;
 use tertulia_kit::limit::Away;
 use tertulia_kit::metrics::Counter;
@@ -23,6 +24,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 pub use address::{Address, BadAddress};
+pub use cache::Cache;
 pub use ledger::Ledger;
 pub use registry::Registry;
 
@@ -166,14 +168,14 @@ impl Redis {
         &self,
         script: &Text,
         key: &str,
-        arguments: &[i64],
+        arguments: impl ToRedisArgs + Sync,
     ) -> Result<T, Away> {
         let connection = match &*self.0.state.borrow() {
             State::Up(connection) => connection.clone(),
             State::Down(_) => return Err(Away),
         };
         self.0.asked.add(1);
-        let answering = script.run(connection, key, arguments);
+        let answering = script.run(connection, key, &arguments);
         match timeout(self.0.options.answer_max, answering).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => tracing::debug!(%error, "Redis refuses something"),
@@ -209,7 +211,7 @@ impl Text {
         &self,
         mut connection: Connection,
         key: &str,
-        arguments: &[i64],
+        arguments: &(impl ToRedisArgs + Sync),
     ) -> Result<T, RedisError> {
         let command = |verb: &str, script: &str| {
             let mut command = redis::cmd(verb);

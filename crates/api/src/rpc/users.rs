@@ -37,7 +37,7 @@ impl UsersService for Handler {
     ) -> ServiceResult<GetUsersResponse> {
         Admission::of(&ctx)?.user().await?;
         let ids: Vec<UserId> = request.user_ids.iter().map(|id| UserId(*id)).collect();
-        let users = self.0.by_ids(&ids).await.map_err(raise)?;
+        let users = self.0.shown(&ids).await.map_err(raise)?;
         let users = users.into_iter().map(convert::user).collect();
         Response::ok(GetUsersResponse {
             users,

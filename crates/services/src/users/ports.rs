@@ -15,6 +15,12 @@ pub trait ProfileStore: Send + Sync + 'static {
     /// The users of these ids that exist, in no order. An id that is named twice may be answered once.
     async fn by_ids(&self, ids: &[UserId]) -> Result<Vec<User>>;
 
+    /// The same for who looks at them. Here a change may be seen later, for a time that is bounded, where nothing
+    /// depends on it: not for what somebody has hidden, and not for whether somebody is there.
+    async fn shown(&self, ids: &[UserId]) -> Result<Vec<User>> {
+        self.by_ids(ids).await
+    }
+
     /// Changes what is set, in one commit, and gives the profile after it; none when there is no such user.
     /// The search words are replaced together with the display name. When this returns, the change is on disk.
     async fn update(&self, update: Update) -> Result<Option<User>>;

@@ -80,6 +80,8 @@ const KEPT: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// After how many leases what a run holds is not believed any more when it was not said again. Nodes say everything
 /// again within a few.
 const BELIEVED_LEASES: u32 = 30;
+/// Of a script without arguments.
+const NOTHING: &[i64] = &[];
 /// How many questions are under way at once.
 const AT_ONCE: usize = 64;
 
@@ -136,7 +138,7 @@ impl Registry {
 
     async fn read_one(&self, user: UserId) -> Result<Vec<(String, String)>, Away> {
         let key = self.user(user);
-        let read = self.redis.run(&self.of, &key, &[]).await;
+        let read = self.redis.run(&self.of, &key, NOTHING).await;
         let fields: Vec<String> = read.map_err(away)?;
         let (pairs, _) = fields.as_chunks::<2>();
         Ok(pairs
@@ -147,7 +149,7 @@ impl Registry {
 
     async fn read(&self, users: &[UserId]) -> Result<Vec<Known>, Away> {
         let runs = self.runs();
-        let living = self.redis.run(&self.living, &runs, &[]);
+        let living = self.redis.run(&self.living, &runs, NOTHING);
         let living: Vec<String> = living.await.map_err(away)?;
         let living: HashSet<i64> = living.iter().filter_map(|run| run.parse().ok()).collect();
         let mut known = Vec::with_capacity(users.len());
