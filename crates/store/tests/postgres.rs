@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{Connection as _, PgConnection};
@@ -83,6 +84,8 @@ mod with_the_least {
 }
 
 const BEGIN_MS: i64 = 1_780_000_000_000;
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
 const ANA: UserId = UserId(1);
 const BEN: UserId = UserId(2);
 
@@ -424,6 +427,56 @@ async fn a_node_that_starts_during_a_migration_waits_for_its_turn_alone() {
     started.unwrap();
     // The end of the transaction that has the row of the turn.
     assert_eq!(waited_for, "transactionid");
+}
+
+/// Every table, held as a backup holds them while it reads.
+async fn backup(instance: &Instance) -> PgConnection {
+    let mut reading = PgConnection::connect(&instance.url()).await.unwrap();
+    let hold = "BEGIN; DO $$ DECLARE name text; BEGIN
+        FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+            EXECUTE format('LOCK TABLE %I IN ACCESS SHARE MODE', name);
+        END LOOP; END $$";
+    sqlx::raw_sql(hold).execute(&mut reading).await.unwrap();
+    reading
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_starts_while_a_backup_is_made() {
+    let instance = Instance::start();
+    node(&instance).await;
+    let _backup = backup(&instance).await;
+    let starting = tokio::time::timeout(PATIENCE, node(&instance));
+    starting.await.expect("it does not wait for the backup");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_waits_for_a_table_has_nobody_wait_behind_it_for_long() {
+    let instance = Instance::start();
+    let target = target(&instance);
+    postgres::prepare(&target).await.unwrap();
+    // As a version before the newest column left it.
+    raw(&instance, "ALTER TABLE users DROP COLUMN shares_presence").await;
+    raw(&instance, "DELETE FROM schema_migrations WHERE version = 7").await;
+    let mut backup = backup(&instance).await;
+    let others = async {
+        let mut looking = PgConnection::connect(&instance.url()).await.unwrap();
+        let waiting = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted";
+        for _ in 0..3 {
+            while sqlx::query_scalar::<_, i64>(waiting)
+                .fetch_one(&mut looking)
+                .await
+                .unwrap()
+                == 0
+            {}
+            let read = sqlx::query("SELECT name FROM users").fetch_all(&mut looking);
+            let read = tokio::time::timeout(PATIENCE, read).await;
+            read.expect("it goes first").unwrap();
+        }
+        sqlx::query("COMMIT").execute(&mut backup).await.unwrap();
+    };
+    let (started, ()) = futures::join!(postgres::prepare(&target), others);
+    started.unwrap();
+    raw(&instance, "SELECT shares_presence FROM users").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

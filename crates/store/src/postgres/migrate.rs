@@ -8,6 +8,8 @@
 //! again. So a migration only adds, and what older nodes still use goes in a later release: by a migration that is
 //! on the list of those which [`TAKE_AWAY`]. It is remembered with each which version a node must know at least.
 
+use std::time::Duration;
+
 use sqlx::migrate::{Migration, Migrator};
 use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
 use thiserror::Error;
@@ -17,6 +19,15 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 /// The migrations after which nodes that do not know them can not go on, because something is gone that they use.
 const TAKE_AWAY: &[i64] = &[];
 
+/// How long a migration waits for a table at first and at most: so long everybody else waits behind it. Between two
+/// tries the others have some times as much.
+const LOCK_WAIT_FIRST: Duration = Duration::from_millis(200);
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+const PAUSE_FACTOR: u32 = 4;
+/// After how many tries it is said again that it waits; once in two or three minutes.
+const SAID_EVERY: u32 = 16;
+/// The engine's code for a lock that was waited for too long.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// How often the two tables below are tried to be made while others do the same.
 const TRIES_MAX: usize = 10;
 /// The engine's codes for what two makers of one table tell each other: it, its type or its row in
@@ -40,9 +51,42 @@ pub enum MigrationError {
     Engine(#[from] sqlx::Error),
 }
 
-/// Applies what is missing.
+/// Applies what is missing. Waits for its turn and for the tables as long as it takes.
+///
+/// Whoever waits for a whole table has everybody wait behind it who comes after, so that one long reader, such as a
+/// backup, would stop the deployment. So a table is waited for a short while only; then everybody else goes first,
+/// and it is tried again.
 pub async fn run(connection: &mut PgConnection) -> Result<(), MigrationError> {
     make_own_tables(connection).await?;
+    let mut tries = 0;
+    loop {
+        match apply(connection, lock_wait(tries)).await {
+            Err(MigrationError::Engine(error)) if is_of_a_lock(&error) => {}
+            done => return done,
+        }
+        if tries % SAID_EVERY == 0 {
+            tracing::warn!(
+                "the tables can not be brought up to date while another session of the database has one of them, \
+                 such as a backup; it is tried again until it ends"
+            );
+        }
+        tokio::time::sleep(lock_wait(tries) * PAUSE_FACTOR).await;
+        tries += 1;
+    }
+}
+
+/// How long a table is waited for after so many tries.
+fn lock_wait(tries: u32) -> Duration {
+    let wait = LOCK_WAIT_FIRST.saturating_mul(2_u32.saturating_pow(tries));
+    wait.min(LOCK_WAIT_MAX)
+}
+
+fn is_of_a_lock(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == LOCK_NOT_AVAILABLE)
+}
+
+async fn apply(connection: &mut PgConnection, lock_wait: Duration) -> Result<(), MigrationError> {
     let mut tx = connection.begin().await?;
     // A migration may take as long as it takes, and so may the wait for another node's.
     tx.execute("SET LOCAL statement_timeout = 0").await?;
@@ -51,11 +95,21 @@ pub async fn run(connection: &mut PgConnection) -> Result<(), MigrationError> {
         .await?;
     tx.execute("UPDATE schema_turn SET turns = turns + 1")
         .await?;
-    // Within the turn: outside, it would wait for a migration of another node, and not for long enough.
-    tx.execute(
-        "ALTER TABLE schema_migrations ADD COLUMN IF NOT EXISTS needs BIGINT NOT NULL DEFAULT 0",
+    sqlx::query("SELECT set_config('lock_timeout', $1, TRUE)")
+        .bind(format!("{}ms", lock_wait.as_millis()))
+        .execute(&mut *tx)
+        .await?;
+    let knows_needs: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM information_schema.columns WHERE table_schema = current_schema()
+             AND table_name = 'schema_migrations' AND column_name = 'needs')",
     )
+    .fetch_one(&mut *tx)
     .await?;
+    if !knows_needs {
+        // Within the turn: outside, it would wait for a migration of another node, and not for long enough.
+        tx.execute("ALTER TABLE schema_migrations ADD COLUMN needs BIGINT NOT NULL DEFAULT 0")
+            .await?;
+    }
     let applied = applied(&mut tx).await?;
     check(&applied)?;
     let missing = |known: &&Migration| applied.iter().all(|one| one.version != known.version);
