@@ -162,6 +162,7 @@ faults! {
     "N24" "a node stands still" ["I1 I2 I3 I5"] cluster::node_stands_still;
     "N26" "a message is sent to two nodes" ["I2 I8"] cluster::repeated;
     "N32" "two versions side by side" ["I1 I2 I3 I4 I5"] cluster::two_versions;
+    "N33" "tables change under load" ["I1 I2 I3 I4 I5"] cluster::tables_change;
     "N34" "all nodes are restarted in turn" ["I1 I2 I3 I5"] cluster::rolling_restart;
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::join_all;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
@@ -351,6 +351,50 @@ pub async fn two_versions(run: Run) -> Result<End> {
     scene
         .judge(format!("nodes changed their version {changes} times"))
         .await
+}
+
+/// F33. The tables of an older version, with many people in them, are brought up to date while everybody writes. A
+/// backup has them when the first node of this version comes, which waits and is killed; then two come at once.
+pub async fn tables_change(run: Run) -> Result<End> {
+    let older = match tokio::task::block_in_place(node::older) {
+        Ok(older) => older,
+        Err(why) => return Ok(End::Skipped(why.to_owned())),
+    };
+    let mut scene = Scene::open_from(Some(older), run).await?;
+    let people = run.amount(200_000, 10_000_000);
+    let many = format!(
+        "INSERT INTO users (user_id, name, display_name, about, created_at_ms, changed_at_ms)
+         SELECT n, 'somebody' || n, 'Somebody ' || n, '', 1, 1 FROM generate_series(1, {people}) n"
+    );
+    tokio::task::block_in_place(|| scene.cluster.database.ask(&many));
+    for node in 1..PARTS.len() {
+        scene.stop(node).await?;
+        scene.cluster.nodes[node].program = None;
+    }
+    let backup = tokio::task::block_in_place(|| scene.cluster.database.backup());
+    let Scene { cluster, town, .. } = &mut scene;
+    let [_, one, other] = &mut cluster.nodes[..] else {
+        bail!("there are {} nodes", PARTS.len());
+    };
+    tokio::select! {
+        started = one.start() => {
+            started?;
+            bail!("this version changes no table of the one that tests/older-version names");
+        }
+        // Who is not started any more is killed.
+        acked = town.more_acked(60, PATIENCE) => acked?,
+    }
+    tokio::task::block_in_place(|| backup.end());
+    let began = Instant::now();
+    tokio::try_join!(one.start(), other.start())?;
+    let took = began.elapsed().as_secs_f64();
+    scene.acked(20).await?;
+    scene.stop(0).await?;
+    scene.cluster.nodes[0].program = None;
+    scene.cluster.nodes[0].start().await?;
+    scene.acked(20).await?;
+    let note = format!("{people} people; two nodes at once were ready {took:.1} s after a backup");
+    scene.judge(note).await
 }
 
 /// F34, of several nodes. All nodes are stopped and started again, one after the other, while everybody writes.

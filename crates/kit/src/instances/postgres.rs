@@ -15,7 +15,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::certificate;
@@ -44,6 +44,26 @@ pub struct Instance {
     port: Option<u16>,
     certificate: Option<PathBuf>,
     running: Option<Keeper>,
+}
+
+/// A backup that is being made.
+#[derive(Debug)]
+pub struct Backup(Child);
+
+impl Backup {
+    /// Lets it read everything and waits until it is done.
+    pub fn end(mut self) {
+        let mut all = self.0.stdout.take().unwrap();
+        std::io::copy(&mut all, &mut std::io::sink()).unwrap();
+        assert!(self.0.wait().unwrap().success(), "a backup failed");
+    }
+}
+
+impl Drop for Backup {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
 }
 
 /// Whom it runs as: it refuses to be root.
@@ -155,13 +175,34 @@ impl Instance {
         succeed(promoting);
     }
 
-    /// The answer to a question that has one.
-    fn ask(&self, sql: &str) -> String {
-        let mut asking = self.command(self.programs.join("psql"));
-        let port = self.port.unwrap_or(5_432).to_string();
-        asking.arg("-h").arg(&self.folder);
-        asking.args(["-p", &port, "-U", "postgres", "-At", "-c", sql]);
+    /// What a statement answers, which has no more than one line to say.
+    pub fn ask(&self, sql: &str) -> String {
+        let mut asking = self.client("psql");
+        asking.args(["-At", "-c", sql]);
         succeed(asking)
+    }
+
+    /// Begins a backup of everything, which goes no further than it has to until it is [ended](Backup::end).
+    pub fn backup(&self) -> Backup {
+        let mut reading = self.client("pg_dump");
+        // Nobody listens: it waits with all tables in its hands.
+        let child = reading.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let backup = Backup(child.unwrap());
+        let holds = "SELECT COUNT(*) > 0 FROM pg_locks JOIN pg_stat_activity USING (pid)
+                     WHERE application_name = 'pg_dump' AND mode = 'AccessShareLock' AND relation = 'users'::regclass";
+        while self.ask(holds) != "t" {
+            std::thread::yield_now();
+        }
+        backup
+    }
+
+    /// One of its own programs, to be given what to ask.
+    fn client(&self, name: &str) -> Command {
+        let mut client = self.command(self.programs.join(name));
+        let port = self.port.unwrap_or(5_432).to_string();
+        client.arg("-h").arg(&self.folder);
+        client.args(["-p", &port, "-U", "postgres"]);
+        client
     }
 
     /// Where one with a network is reached.
