@@ -5,6 +5,7 @@ mod bus;
 mod clock;
 mod cluster;
 mod disk;
+mod leader;
 mod leaver;
 mod meter;
 mod network;
@@ -164,6 +165,7 @@ faults! {
     "N32" "two versions side by side" ["I1 I2 I3 I4 I5"] cluster::two_versions;
     "N33" "tables change under load" ["I1 I2 I3 I4 I5"] cluster::tables_change;
     "N34" "all nodes are restarted in turn" ["I1 I2 I3 I5"] cluster::rolling_restart;
+    "N44" "who does what is due is lost" ["I1 I2 I3 I5 I9"] leader::lost;
 }
 
 /// Promises that this build is known to break under a fault, and what is there in their place. The list may

@@ -34,12 +34,13 @@ const SETTINGS: [(&str, &str); 6] = [
 ];
 
 /// A town that talks by way of several nodes. Who loses one goes to another.
-struct Scene {
-    random: StdRng,
-    cluster: Cluster,
-    town: Town,
-    sends: Vec<Send>,
-    violations: Vec<Violation>,
+pub(super) struct Scene {
+    pub(super) random: StdRng,
+    pub(super) cluster: Cluster,
+    pub(super) town: Town,
+    /// What was sent by others than the town.
+    pub(super) sends: Vec<Send>,
+    pub(super) violations: Vec<Violation>,
 }
 
 impl Scene {
@@ -49,9 +50,20 @@ impl Scene {
 
     /// With nodes of another version.
     async fn open_from(program: Option<&Path>, run: Run) -> Result<Scene> {
+        Scene::open_of(&PARTS, program, &[], run).await
+    }
+
+    /// With these nodes, and settings beside the usual ones.
+    pub(super) async fn open_of(
+        parts: &[Part],
+        program: Option<&Path>,
+        further: &[(&str, &str)],
+        run: Run,
+    ) -> Result<Scene> {
+        let settings = [&SETTINGS, further].concat();
         let mut random = StdRng::seed_from_u64(run.seed);
         let seed = random.next_u64();
-        let cluster = Cluster::start_from(program, &PARTS, &SETTINGS, seed).await?;
+        let cluster = Cluster::start_from(program, parts, &settings, seed).await?;
         let plan = Plan {
             devices_each: 2,
             ..Plan::default()
@@ -67,7 +79,7 @@ impl Scene {
         })
     }
 
-    async fn acked(&self, more: u64) -> Result<()> {
+    pub(super) async fn acked(&self, more: u64) -> Result<()> {
         self.town.more_acked(more, PATIENCE).await
     }
 
@@ -85,7 +97,7 @@ impl Scene {
     }
 
     /// Ends all faults of the network, lets everybody come to rest, checks everything, and stops the nodes.
-    async fn judge(mut self, note: impl Into<String>) -> Result<End> {
+    pub(super) async fn judge(mut self, note: impl Into<String>) -> Result<End> {
         self.cluster.heal();
         self.town.hush().await;
         let quiet = Instant::now();
@@ -353,6 +365,10 @@ pub async fn two_versions(run: Run) -> Result<End> {
         .await
 }
 
+/// Whether a backup has the table of people.
+const IS_BACKED_UP: &str = "SELECT COUNT(*) > 0 FROM pg_locks JOIN pg_stat_activity USING (pid)
+     WHERE application_name = 'pg_dump' AND relation = 'users'::regclass";
+
 /// F33. The tables of an older version, with many people in them, are brought up to date while everybody writes. A
 /// backup has them when the first node of this version comes, which waits and is killed; then two come at once.
 pub async fn tables_change(run: Run) -> Result<End> {
@@ -371,7 +387,13 @@ pub async fn tables_change(run: Run) -> Result<End> {
         scene.stop(node).await?;
         scene.cluster.nodes[node].program = None;
     }
-    let backup = tokio::task::block_in_place(|| scene.cluster.database.backup());
+    let backup = tokio::task::block_in_place(|| {
+        let backup = scene.cluster.database.backup();
+        while scene.cluster.database.ask(IS_BACKED_UP) != "t" {
+            std::thread::yield_now();
+        }
+        backup
+    });
     let Scene { cluster, town, .. } = &mut scene;
     let [_, one, other] = &mut cluster.nodes[..] else {
         bail!("there are {} nodes", PARTS.len());
