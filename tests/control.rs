@@ -363,6 +363,19 @@ async fn without_nats_own_sessions_are_reached_and_the_answer_says_who_is_silent
     assert_eq!(reached["nodes"], json!([numbers[0]]));
     assert_eq!(reached["silentNodes"], json!([numbers[1]]));
     assert_eq!(reached.get("everywhere"), None);
+    // It is remarked when the link is known to be down, and the node works.
+    let remarked = async {
+        loop {
+            let listed = asked(a, "ListNodes", json!({})).await;
+            let node = &listed["nodes"][0];
+            assert_eq!(node["ready"], true, "{node}");
+            if node["problems"][0]["check"] == "bus" {
+                assert_eq!(node["problems"][0].get("needed"), None);
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, remarked).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -421,6 +434,14 @@ async fn a_drained_node_has_no_sessions_and_its_clients_go_on_elsewhere_and_miss
         (ready.status, &ready.json()["state"]),
         (503, &json!("drained"))
     );
+    let listed = asked(b, "ListNodes", json!({})).await["nodes"].clone();
+    let listed = listed.as_array().unwrap();
+    let ready: Vec<u64> = listed
+        .iter()
+        .filter(|node| node["ready"] == true)
+        .map(|node| node["node"].as_u64().unwrap_or_default())
+        .collect();
+    assert_eq!((listed.len(), ready), (2, vec![numbers[1]]));
     assert!(Socket::open(a, "tertulia.v1.json").await.is_err());
     ann.ok(a, "GetMe", json!({})).await;
     assert_eq!(asked(a, "Drain", json!({})).await["node"]["drained"], true);
@@ -487,7 +508,8 @@ async fn an_operator_controls_the_sessions_of_a_server_with_what_lies_in_its_fol
     let session = welcome["sessionId"].as_str().unwrap();
 
     let nodes = done("nodes").await;
-    assert!(nodes.starts_with("node 0  1 session  version "), "{nodes}");
+    let wanted = "node 0  ready  1 session  edge,api,worker  for ";
+    assert!(nodes.starts_with(wanted), "{nodes}");
     let listed = done(&format!("list {}", ann.user_id)).await;
     assert!(listed.starts_with(session), "{listed}");
     assert!(listed.ends_with("1 session on 1 node\n"), "{listed}");

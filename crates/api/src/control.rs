@@ -10,7 +10,7 @@ use buffa::Message;
 use connectrpc::codec::CodecFormat;
 use connectrpc_health::{StaticChecker, Status};
 use tertulia_kit::error::Result;
-use tertulia_kit::health::Health;
+use tertulia_kit::health::{Finding, Health};
 use tertulia_kit::id::NodeIds;
 use tertulia_kit::telemetry::Context;
 use tertulia_kit::transport::nats::{Call, Everybody};
@@ -30,6 +30,9 @@ use wire::__buffa::oneof::target::Sessions;
 /// How long other nodes may take to answer, and the store to say which there are.
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
 
+/// How long the checks of this node may take: who asks all nodes waits for the slowest.
+const HEALTH_WAIT: Duration = Duration::from_millis(500);
+
 /// What control needs.
 pub struct Control {
     /// The sessions of this node.
@@ -42,6 +45,10 @@ pub struct Control {
     pub nodes: Arc<dyn NodeIds>,
     /// How the others are asked; none: they can not be.
     pub everybody: Option<Everybody>,
+    /// What this node does.
+    pub roles: Vec<String>,
+    /// When it began, in milliseconds since 1970.
+    pub since_ms: i64,
     /// Whether this node is to be sent work.
     pub health: Health,
     /// The same for those who ask over gRPC.
@@ -228,12 +235,21 @@ impl Control {
     }
 
     /// This node, for a list; none while it is not sure that it is one.
-    pub fn this_node(&self) -> Option<wire::Node> {
+    pub async fn this_node(&self) -> Option<wire::Node> {
+        let report = timeout(HEALTH_WAIT, self.health.report(true)).await;
+        let (ready, problems) = match report {
+            Ok(report) => (report.ready, problems(report.checks)),
+            Err(_) => (false, vec![unchecked()]),
+        };
         Some(wire::Node {
             node: self.number()?,
             version: env!("CARGO_PKG_VERSION").into(),
             sessions: whole(self.live.sessions_open()),
             drained: self.live.is_drained(),
+            roles: self.roles.clone(),
+            since_ms: self.since_ms,
+            ready,
+            problems,
             ..Default::default()
         })
     }
@@ -266,6 +282,28 @@ impl<A: Reaches> Others<A> {
     fn are_all_there(&self) -> bool {
         let expected = self.expected.as_ref();
         expected.is_some_and(|expected| expected.is_subset(&self.numbers()))
+    }
+}
+
+fn problems(findings: Vec<Finding>) -> Vec<wire::Problem> {
+    let problem = |finding: Finding| {
+        Some(wire::Problem {
+            check: finding.name.into(),
+            needed: finding.needed,
+            words: finding.problem?,
+            ..Default::default()
+        })
+    };
+    findings.into_iter().filter_map(problem).collect()
+}
+
+/// What there is to say when a check does not end.
+fn unchecked() -> wire::Problem {
+    wire::Problem {
+        check: "checks".into(),
+        needed: true,
+        words: format!("no answer within {} ms", HEALTH_WAIT.as_millis()),
+        ..Default::default()
     }
 }
 

@@ -52,6 +52,12 @@ impl fmt::Display for Role {
 pub struct Roles(Vec<Role>);
 
 impl Roles {
+    /// The names of those that the node has, in the order of the table.
+    pub fn names(&self) -> Vec<String> {
+        let has = ALL.into_iter().filter(|(_, role)| self.has(*role));
+        has.map(|(name, _)| name.to_owned()).collect()
+    }
+
     /// Whether the node has it. One that was given none has all.
     pub fn has(&self, role: Role) -> bool {
         self.0.is_empty() || self.0.contains(&role)
@@ -70,6 +76,8 @@ mod tests {
             assert_eq!(worker.has(role), role == Role::Worker);
             assert_eq!(name.parse::<Role>().unwrap().to_string(), name);
         }
+        assert_eq!(all.names(), ["edge", "api", "worker"]);
+        assert_eq!(worker.names(), ["worker"]);
         assert!("edges".parse::<Role>().is_err());
     }
 }

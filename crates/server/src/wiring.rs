@@ -221,6 +221,8 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         chats: chats.clone(),
         nodes: stores.nodes.clone(),
         everybody: everybody.clone(),
+        roles: config.roles.names(),
+        since_ms: clock.now_ms(),
         health: health.clone(),
         grpc_health,
     });

@@ -53,7 +53,7 @@ macro_rules! of_one_node {
         let node = match is_here {
             true => {
                 $act;
-                control.this_node()
+                control.this_node().await
             }
             false => {
                 let mut answers = others.answers.into_iter();
@@ -223,7 +223,8 @@ impl ControlService for Handler {
         let others: Others<ListNodesResponse> = others!(control, ctx, "ListNodes", request);
         let reached = control.reached(count, &others);
         let elsewhere = others.answers.into_iter().flat_map(|answer| answer.nodes);
-        let mut nodes: Vec<Node> = control.this_node().into_iter().chain(elsewhere).collect();
+        let here = control.this_node().await;
+        let mut nodes: Vec<Node> = here.into_iter().chain(elsewhere).collect();
         nodes.sort_by_key(|node| node.node);
         Response::ok(ListNodesResponse {
             nodes,

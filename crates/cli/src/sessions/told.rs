@@ -45,21 +45,34 @@ fn session(session: &Session) -> String {
     )
 }
 
-/// A line for each node.
+/// A line for each node, and one for each thing that is wrong with it.
 pub fn nodes(answer: &ListNodesResponse) -> Told {
-    let line = |node: &Node| {
-        let drained = if node.drained { "  drained" } else { "" };
-        format!(
-            "node {}  {}  version {}{drained}\n",
-            node.node,
-            count(node.sessions, "session"),
-            one_line(&node.version)
-        )
-    };
     Told {
-        text: answer.nodes.iter().map(line).collect(),
+        text: answer.nodes.iter().map(node).collect(),
         reached: answer.reached.as_option().cloned(),
     }
+}
+
+fn node(node: &Node) -> String {
+    let state = match (node.drained, node.ready) {
+        (true, _) => "drained",
+        (false, true) => "ready",
+        (false, false) => "not ready",
+    };
+    let line = format!(
+        "node {}  {state}  {}  {}  {}  version {}\n",
+        node.node,
+        count(node.sessions, "session"),
+        one_line(&node.roles.join(",")),
+        age(node.since_ms),
+        one_line(&node.version)
+    );
+    let problems = node.problems.iter().map(|problem| {
+        let without = if problem.needed { "" } else { "works without " };
+        let (check, words) = (one_line(&problem.check), one_line(&problem.words));
+        format!("  {without}{check}: {words}\n")
+    });
+    std::iter::once(line).chain(problems).collect()
 }
 
 /// How many sessions a call reached.
@@ -136,6 +149,8 @@ fn age(since_ms: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tertulia_proto::control::Problem;
+
     use super::*;
 
     #[test]
@@ -150,6 +165,26 @@ mod tests {
         assert!(words.starts_with("no answer from node 2, 5:"), "{words}");
         let words = missing(&reached(false, &[])).unwrap();
         assert!(words.contains("not known which"), "{words}");
+    }
+
+    #[test]
+    fn a_node_says_what_is_wrong_with_it() {
+        let problem = |check: &str, needed| Problem {
+            check: check.into(),
+            needed,
+            words: "gone".into(),
+            ..Default::default()
+        };
+        let text = node(&Node {
+            node: 3,
+            roles: vec!["edge".into(), "api".into()],
+            problems: vec![problem("chats", true), problem("redis", false)],
+            version: "1.2.3".into(),
+            ..Default::default()
+        });
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("node 3  not ready  0 sessions  edge,api  for "));
+        assert_eq!(lines[1..], ["  chats: gone", "  works without redis: gone"]);
     }
 
     #[test]
