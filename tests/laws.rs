@@ -55,6 +55,11 @@ const PORTS_OF_THE_KIT: &[(&str, &str, &str)] = &[
         "crates/kit/src/bus/suite.rs",
     ),
     (
+        "Discovery",
+        "crates/kit/src/discovery/memory.rs",
+        "crates/kit/src/discovery/suite.rs",
+    ),
+    (
         "Leases",
         "crates/kit/src/lease/memory.rs",
         "crates/kit/src/lease/suite.rs",

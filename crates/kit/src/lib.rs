@@ -14,8 +14,10 @@ pub mod lock;
 pub mod metrics;
 pub mod telemetry;
 
+pub mod balance;
 pub mod bus;
 pub mod cache;
+pub mod discovery;
 pub mod job;
 pub mod lease;
 pub mod limit;
