@@ -1,12 +1,15 @@
 //! Services that other nodes do for this one. A call to one of them passes this gate and goes on as it came: nothing
 //! here knows what is in it.
 
-use std::collections::HashSet;
-use std::time::Duration;
+mod at;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use connectrpc::{ConnectError, ErrorCode, ErrorDetail};
-use tertulia_kit::transport::nats::{Call, Refusal, Remote, Unanswered};
+use tertulia_kit::transport::nats::{Call, Refusal, Unanswered};
+use tertulia_kit::transport::{http2, nats};
 use tertulia_proto::METHODS;
 use tertulia_proto::live::CallError;
 use tertulia_services::access::Who;
@@ -15,6 +18,8 @@ use tertulia_services::errors;
 use crate::call::LocalCall;
 use crate::error::{DETAIL, Sent, raise};
 use crate::nats::words;
+
+pub use at::{At, HandedOn};
 
 /// Services that are done where the sessions are: a live connection is one, what a session sends keeps its order only if
 /// nothing between can overtake, and who controls sessions says of which node.
@@ -28,10 +33,26 @@ pub const HERE_ONLY: [&str; 3] = [
 const NOBODY_WAIT: Duration = Duration::from_millis(100);
 const TRIES_MAX: usize = 10;
 
-/// The services, and how they are reached.
-pub struct Elsewhere {
-    remote: Remote,
-    services: HashSet<String>,
+/// The services, and how the nodes are reached that do each.
+#[derive(Default)]
+pub struct Elsewhere(HashMap<String, Remote>);
+
+/// The nodes that do a service.
+#[derive(Clone)]
+pub enum Remote {
+    /// They are called over NATS.
+    Nats(nats::Remote),
+    /// They are called over HTTP/2.
+    Http2(http2::Remote),
+}
+
+impl Remote {
+    async fn call(&self, call: Call) -> Result<Bytes, Unanswered> {
+        match self {
+            Remote::Nats(remote) => remote.call(call).await,
+            Remote::Http2(remote) => remote.call(call).await,
+        }
+    }
 }
 
 /// Why a service can not be done elsewhere.
@@ -43,6 +64,11 @@ pub enum NotElsewhere {
     /// It belongs to the sessions.
     #[error("{0} is done where the sessions are")]
     HereOnly(String),
+    /// What stands behind it is no place.
+    #[error(
+        "{0:?} is no place; write nats, http://host:port for each node, or only dns+http://name:port"
+    )]
+    NoPlace(String),
 }
 
 /// Whether a service may be done by other nodes.
@@ -61,18 +87,19 @@ pub fn may_be_elsewhere(service: &str) -> Result<(), NotElsewhere> {
 }
 
 impl Elsewhere {
-    /// These services are done by other nodes.
-    pub fn new(remote: Remote, services: impl IntoIterator<Item = String>) -> Elsewhere {
-        Elsewhere {
-            remote,
-            services: services.into_iter().collect(),
-        }
+    /// From now on a service is done by other nodes.
+    pub fn hand_on(&mut self, service: String, remote: Remote) {
+        self.0.insert(service, remote);
     }
 
-    /// Whether a method, `package.Service/Method`, is of them.
+    /// The nodes that do a method, `package.Service/Method`; none when it is done here.
+    fn remote(&self, path: &str) -> Option<&Remote> {
+        self.0.get(path.split_once('/')?.0)
+    }
+
+    /// Whether other nodes do a method.
     pub fn does(&self, path: &str) -> bool {
-        let service = path.split_once('/').map(|(service, _)| service);
-        service.is_some_and(|service| self.services.contains(service))
+        self.remote(path).is_some()
     }
 
     /// Has a node do it, for a caller that the gate has let in. `call.timeout` is not zero.
@@ -89,6 +116,12 @@ impl Elsewhere {
             timeout,
             ..
         } = call;
+        let Some(remote) = self.remote(&path) else {
+            return Err(raise(errors::internal(
+                "a call of another service is handed on",
+            )));
+        };
+        let until = Instant::now() + timeout;
         let call = Call {
             path,
             body,
@@ -101,7 +134,12 @@ impl Elsewhere {
         let mut tries = 1;
         loop {
             // What nobody took was not done, and may be asked of the next one.
-            match self.remote.call(call.clone()).await {
+            // Each has what is left of the time.
+            let call = Call {
+                timeout: until.saturating_duration_since(Instant::now()),
+                ..call.clone()
+            };
+            match remote.call(call).await {
                 Err(Unanswered::NobodyThere) if tries < TRIES_MAX => {
                     tries += 1;
                     tokio::time::sleep(NOBODY_WAIT).await;
@@ -115,7 +153,8 @@ impl Elsewhere {
 fn failed(why: Unanswered) -> ConnectError {
     match why {
         Unanswered::Refused(refusal) => refused(refusal),
-        Unanswered::Late => raise(errors::deadline()),
+        // Of both it is not known whether it was done.
+        Unanswered::Late | Unanswered::Lost => raise(errors::deadline()),
         why @ (Unanswered::NobodyThere | Unanswered::Unsent(_)) => {
             raise(errors::nobody_does_it(why))
         }

@@ -4,7 +4,7 @@
 //! ```text
 //!   HTTP: Connect, gRPC, gRPC-Web ──┐
 //!   live: WebSocket, gRPC stream ───┼─> gate ─> rpc handlers ─> services
-//!   NATS: calls of other nodes ─────┤
+//!   NATS, HTTP/2: other nodes ──────┤
 //!   in process ─────────────────────┘
 //! ```
 

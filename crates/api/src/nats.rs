@@ -1,4 +1,4 @@
-//! Calls between nodes, over NATS: the same gate, the same handlers. Another node is believed about on whose behalf it
+//! Calls between nodes, over NATS and over HTTP/2: the same gate, the same handlers. Another node is believed about on whose behalf it
 //! calls, for [its seal](tertulia_kit::transport::nats::NodeKey) shows that it is one.
 
 pub(crate) mod words;

@@ -3,6 +3,8 @@
 //! finish.
 
 #[cfg(feature = "nats")]
+pub mod http2;
+#[cfg(feature = "nats")]
 pub mod nats;
 #[cfg(feature = "nats")]
 pub mod node_token;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Deserialize;
-use tertulia_api::elsewhere::may_be_elsewhere;
+use tertulia_api::elsewhere::HandedOn;
 use tertulia_api::live;
 use tertulia_kit::bus::nats;
 use tertulia_kit::config::{Field, Loaded, Problems, Schema, Sources};
@@ -60,8 +60,10 @@ const FIELDS: &[Field] = &[
     Field::list("roles", "What this node does of edge (serves clients), api (does calls that other nodes hand on) and \
         worker (does what comes due by itself). With none, everything.")
         .checked(role),
-    Field::list("elsewhere", "The services whose calls this node hands on, over NATS, to nodes with the role api that \
-        do them, such as tertulia.users.v1.UsersService. Those of messages and of live connections stay here.")
+    Field::list("elsewhere", "The services whose calls this node hands on to nodes with the role api that do them, such as \
+        tertulia.users.v1.UsersService. They are found over NATS; or called over HTTP/2 at the places behind the name, with a \
+        blank between: http://host:port for each node, or dns+http://name:port for every address of a name. Messages, live \
+        connections and the control of sessions stay here.")
         .checked(service),
     Field::choice("log.format", &["pretty", "json"], "How a line looks: for people, or one JSON object."),
     Field::text("log.levels", "info,async_nats=warn,fjall=warn,lsm_tree=warn,redis=error", "What to log, such as info or info,tertulia_store=debug.")
@@ -190,7 +192,7 @@ pub struct Config {
     pub public_origins: Vec<String>,
     pub trusted_proxies: Vec<Net>,
     pub roles: Roles,
-    pub elsewhere: Vec<String>,
+    pub elsewhere: Vec<HandedOn>,
     pub log: telemetry::Options,
     pub live: Live,
     pub http: Http,
@@ -554,7 +556,8 @@ fn role(text: &str) -> Result<(), String> {
 }
 
 fn service(text: &str) -> Result<(), String> {
-    may_be_elsewhere(text).map_err(|e| e.to_string())
+    let parsed: Result<HandedOn, _> = text.parse();
+    parsed.map(drop).map_err(|e| e.to_string())
 }
 
 fn net(text: &str) -> Result<(), String> {

@@ -4,6 +4,7 @@ pub mod anew;
 pub mod config;
 pub mod config_command;
 pub mod due;
+mod handing;
 pub mod harm;
 pub mod jobs;
 pub mod logins;

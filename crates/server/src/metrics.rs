@@ -19,6 +19,7 @@ use tertulia_kit::lease::Leader;
 use tertulia_kit::lifecycle::{Kind, Lifecycle};
 use tertulia_kit::metrics::{self, Metrics};
 use tertulia_kit::transport;
+use tertulia_kit::transport::http2::Remote;
 use tertulia_services::presence::Presence;
 use tertulia_store::redis::Redis;
 use tokio::net::TcpListener;
@@ -105,6 +106,40 @@ pub fn of_cache(metrics: &Metrics, counts: &Arc<cache::Counts>) {
         "tertulia_cache_read_total",
         "Profiles that were read from the database, because the cache did not have them or did not answer.",
         move || counted.read.get(),
+    );
+}
+
+/// The numbers of the nodes that calls are handed on to over HTTP/2.
+pub fn of_handing_on(metrics: &Metrics, remotes: Vec<Remote>) {
+    let remotes: Arc<[Remote]> = remotes.into();
+    let sum = |read: fn(&Remote) -> u64| {
+        let remotes = Arc::clone(&remotes);
+        move || remotes.iter().map(read).sum()
+    };
+    metrics.gauge(
+        "tertulia_remotes",
+        "Nodes that calls are handed on to over HTTP/2, once for each place in the configuration.",
+        sum(|remote| remote.count().0 as u64),
+    );
+    metrics.gauge(
+        "tertulia_remotes_left_out",
+        "Of these, those that get no calls for a while, as they were away or slow.",
+        sum(|remote| remote.count().1 as u64),
+    );
+    metrics.counter(
+        "tertulia_remote_calls_total",
+        "Calls that were sent to one of them, each time that one was.",
+        sum(|remote| remote.numbers().sent.get()),
+    );
+    metrics.counter(
+        "tertulia_remote_calls_unanswered_total",
+        "Of these, those that it did not answer; what was surely not done went to another one.",
+        sum(|remote| remote.numbers().unanswered.get()),
+    );
+    metrics.counter(
+        "tertulia_remotes_left_out_total",
+        "Times at which one of them was left out.",
+        sum(|remote| remote.numbers().left_out.get()),
     );
 }
 

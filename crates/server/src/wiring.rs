@@ -10,7 +10,6 @@ use anyhow::Context as _;
 use connectrpc::ConnectRpcService;
 use connectrpc_health::StaticChecker;
 use tertulia_api::control::Control;
-use tertulia_api::elsewhere::Elsewhere;
 use tertulia_api::gate::{Gate, Parts};
 use tertulia_api::http::{Doors, rpc_service};
 use tertulia_api::live::Live;
@@ -44,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::due;
+use crate::handing;
 use crate::harm::Harm;
 use crate::jobs;
 use crate::logins;
@@ -226,6 +226,7 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         health: health.clone(),
         grpc_health,
     });
+    let (elsewhere, remotes) = handing::on(&config, &clock, &lifecycle).await?;
     let limits = &config.limits;
     let parts = Parts {
         identity: identity.clone(),
@@ -238,7 +239,7 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
             .map(|rate| budgets("addresses", rate, ledger.as_ref(), &clock, &lifecycle)),
         clock: clock.clone(),
         call_timeout: config.http.call_timeout(),
-        elsewhere: elsewhere(&config, clock.clone()).await?,
+        elsewhere,
         node_tokens: Some(NodeTokens::new(node_key(&config, &folder)?)),
     };
     let gate = Gate::new(parts, router);
@@ -264,13 +265,16 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         true => tertulia_api::http::router(doors),
         false => tertulia_api::http::probes(health.clone()),
     };
+    let http = match handing::door(&config, &gate, &clock)? {
+        Some(calls) => http.merge(calls),
+        None => http,
+    };
     let serving = transport::serve(listener, http.clone(), door, lifecycle.clone());
     lifecycle.spawn(Kind::Door, "http", serving);
     if let Some(options) = config.bus.calls().context("calls of other nodes")?
         && config.roles.has(Role::Api)
     {
-        let here = |service: &str| !config.elsewhere.iter().any(|other| other == service);
-        let (offers, handler) = (nats::offers(here), nats::handler(gate.clone()));
+        let (offers, handler) = (handing::offers(&config), nats::handler(gate.clone()));
         let answering = calls::serve(options, offers, handler, clock, lifecycle.clone());
         lifecycle.spawn(Kind::Door, "calls", answering);
     }
@@ -293,6 +297,9 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     }
     if let Some(cache) = &cache {
         metrics::of_cache(&numbers, cache.counts());
+    }
+    if !remotes.is_empty() {
+        metrics::of_handing_on(&numbers, remotes);
     }
     if let Some(leader) = leader {
         metrics::of_leader(&numbers, leader);
@@ -342,22 +349,6 @@ fn link(
     let asked = nats.clone();
     health.remark("bus", move || std::future::ready(asked.health()));
     Ok(Some(nats))
-}
-
-/// How calls are handed on to other nodes; nothing when all are done here.
-async fn elsewhere(config: &Config, clock: SharedClock) -> anyhow::Result<Option<Elsewhere>> {
-    if config.elsewhere.is_empty() {
-        return Ok(None);
-    }
-    let options = config.bus.calls().context("calls of other nodes")?;
-    let options = options.context(
-        "calls can be handed on only with bus.url and bus.node_key; set both, or leave elsewhere empty",
-    )?;
-    let remote = calls::Remote::connect(options, clock).await?;
-    Ok(Some(Elsewhere::new(
-        remote,
-        config.elsewhere.iter().cloned(),
-    )))
 }
 
 /// How all other nodes are asked at once; nothing when there are none, or none that would believe it.

@@ -30,7 +30,7 @@ use crate::lifecycle::{Kind, Lifecycle};
 pub use everybody::{Answers, Everybody};
 pub use seal::NodeKey;
 
-use seal::{Seal, Seen};
+use seal::{Seal, Seen, Way};
 
 /// Where NATS is, and the bounds of calls.
 #[derive(Debug, Clone)]
@@ -241,7 +241,7 @@ impl Door {
             nonce: text(header::NONCE),
             mac: text(header::SEAL),
         };
-        let is_node = self.key.holds(&call, &seal);
+        let is_node = self.key.holds(Way::Nats, &call, &seal);
         match is_node && self.seen.is_first(&seal, self.clock.now_ms()) {
             true => Ok(call),
             false => Err(strange()),
@@ -304,6 +304,9 @@ pub enum Unanswered {
     /// Nothing came in time; it may have been done.
     #[error("no answer in time")]
     Late,
+    /// The connection broke; it may have been done.
+    #[error("the connection to who does it broke")]
+    Lost,
     /// It could not be sent.
     #[error("it could not be sent: {0}")]
     Unsent(String),
@@ -354,7 +357,7 @@ impl Remote {
 
 /// What a call that is sent now says in headers.
 fn sealed(call: &Call, key: &NodeKey, now_ms: i64) -> Result<HeaderMap, Unanswered> {
-    let seal = key.seal(call, now_ms);
+    let seal = key.seal(Way::Nats, call, now_ms);
     let mut headers = HeaderMap::new();
     let timeout_ms = call.timeout.as_millis().to_string();
     for (name, value) in [

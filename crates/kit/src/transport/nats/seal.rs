@@ -20,6 +20,15 @@ const SEEN_MAX: usize = 200_000;
 /// How short a key may be, in bytes.
 const KEY_BYTES_MIN: usize = 32;
 
+/// The way that a call goes. A seal for one is none for the other, so that a call is not good once on each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::transport) enum Way {
+    /// Over NATS.
+    Nats,
+    /// Over HTTP.
+    Http,
+}
+
 /// The key that the nodes of a deployment share.
 #[derive(Clone)]
 pub struct NodeKey(Arc<Secret>);
@@ -40,6 +49,13 @@ pub struct Seal {
     pub mac: String,
 }
 
+impl Seal {
+    /// Whether it was made at about this time.
+    pub(in crate::transport) fn is_of(&self, now_ms: i64) -> bool {
+        (now_ms - GOOD_FOR_MS..=now_ms + GOOD_FOR_MS).contains(&self.sent_ms)
+    }
+}
+
 impl NodeKey {
     /// A key.
     ///
@@ -53,9 +69,9 @@ impl NodeKey {
     }
 
     /// Seals a call that is sent now.
-    pub(super) fn seal(&self, call: &Call, now_ms: i64) -> Seal {
+    pub(in crate::transport) fn seal(&self, way: Way, call: &Call, now_ms: i64) -> Seal {
         let nonce = format!("{:032x}", rand::rng().random::<u128>());
-        let code = self.code(call, now_ms, &nonce).finalize().into_bytes();
+        let code = self.code(way, call, now_ms, &nonce).finalize().into_bytes();
         Seal {
             sent_ms: now_ms,
             nonce,
@@ -64,17 +80,21 @@ impl NodeKey {
     }
 
     /// Whether a node has sealed the call. In the same time whatever is wrong with it.
-    pub(super) fn holds(&self, call: &Call, seal: &Seal) -> bool {
+    pub(in crate::transport) fn holds(&self, way: Way, call: &Call, seal: &Seal) -> bool {
         let Some(mac) = bytes_of(&seal.mac) else {
             return false;
         };
-        let code = self.code(call, seal.sent_ms, &seal.nonce);
+        let code = self.code(way, call, seal.sent_ms, &seal.nonce);
         code.verify_slice(&mac).is_ok()
     }
 
-    fn code(&self, call: &Call, sent_ms: i64, nonce: &str) -> Hmac<Sha256> {
+    fn code(&self, way: Way, call: &Call, sent_ms: i64, nonce: &str) -> Hmac<Sha256> {
         let timeout_ms = call.timeout.as_millis().to_be_bytes();
-        self.code_over([
+        let way: Option<&[u8]> = match way {
+            Way::Nats => None,
+            Way::Http => Some(b"http"),
+        };
+        let parts = [
             call.path.as_bytes(),
             call.content_type.as_bytes(),
             call.identity.as_bytes(),
@@ -84,7 +104,8 @@ impl NodeKey {
             &sent_ms.to_be_bytes(),
             nonce.as_bytes(),
             &call.body,
-        ])
+        ];
+        self.code_over(parts.into_iter().chain(way))
     }
 
     /// The code over these parts.
@@ -154,8 +175,9 @@ impl Seen {
                 lately.nonces.remove(&nonce);
             }
         }
-        let is_of_now = (now_ms - GOOD_FOR_MS..=now_ms + GOOD_FOR_MS).contains(&seal.sent_ms);
-        if !is_of_now || lately.order.len() >= SEEN_MAX || !lately.nonces.insert(seal.nonce.clone())
+        if !seal.is_of(now_ms)
+            || lately.order.len() >= SEEN_MAX
+            || !lately.nonces.insert(seal.nonce.clone())
         {
             return false;
         }
@@ -194,9 +216,10 @@ mod tests {
 
     #[test]
     fn a_seal_holds_for_what_was_sealed_and_nothing_else() {
-        let seal = key(1).seal(&call(), NOW_MS);
-        assert!(key(1).holds(&call(), &seal));
-        assert!(!key(2).holds(&call(), &seal));
+        let seal = key(1).seal(Way::Nats, &call(), NOW_MS);
+        assert!(key(1).holds(Way::Nats, &call(), &seal));
+        assert!(!key(2).holds(Way::Nats, &call(), &seal));
+        assert!(!key(1).holds(Way::Http, &call(), &seal));
         let changes: [fn(&mut Call, &mut Seal); 8] = [
             |call, _| call.path = "shop.v1.Till/Give".into(),
             |call, _| call.body = Bytes::from_static(b"two loaves"),
@@ -211,19 +234,19 @@ mod tests {
         for (at, change) in changes.into_iter().enumerate() {
             let (mut call, mut seal) = (call(), seal.clone());
             change(&mut call, &mut seal);
-            assert!(!key(1).holds(&call, &seal), "change {at}");
+            assert!(!key(1).holds(Way::Nats, &call, &seal), "change {at}");
         }
     }
 
     #[test]
     fn a_seal_is_good_once_and_not_for_long() {
         let seen = Seen::default();
-        let seal = key(1).seal(&call(), NOW_MS);
+        let seal = key(1).seal(Way::Nats, &call(), NOW_MS);
         assert!(seen.is_first(&seal, NOW_MS));
         for later_ms in [0, 1, GOOD_FOR_MS, 2 * GOOD_FOR_MS, 1_000 * GOOD_FOR_MS] {
             assert!(!seen.is_first(&seal, NOW_MS + later_ms));
         }
-        let early = key(1).seal(&call(), NOW_MS + GOOD_FOR_MS + 1);
+        let early = key(1).seal(Way::Nats, &call(), NOW_MS + GOOD_FOR_MS + 1);
         assert!(!seen.is_first(&early, NOW_MS));
         assert!(seen.0.lock().nonces.is_empty());
     }

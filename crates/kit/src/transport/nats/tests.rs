@@ -157,7 +157,7 @@ async fn who_is_no_node_is_refused() {
     let raw = async_nats::connect(server.url()).await.unwrap();
     let key = options(&server, 1).key;
     let sealed = |call: &Call| {
-        let seal = key.seal(call, clock().now_ms());
+        let seal = key.seal(super::Way::Nats, call, clock().now_ms());
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, call.content_type.as_str());
         headers.insert(header::IDENTITY, call.identity.as_str());
