@@ -50,9 +50,9 @@ help: ## Lists the verbs
 run: build ## Starts a server with everything in it, and prints its address
 	@exec "$(TERTULIA)" serve $(if $(DATA),--data "$(DATA)") $(if $(LISTEN),--listen "$(LISTEN)") $(ARGS)
 
-cluster: web ## Starts three nodes with PostgreSQL, NATS and Redis of their own, and prints the addresses
+cluster: web ## Starts three nodes with PostgreSQL, NATS and Redis of their own; SPLIT=nats or http2 for a service apart
 	@cargo build --quiet -p tertulia-server --bin tertulia
-	@cargo run --quiet -p tertulia-tests --bin cluster -- $(ARGS)
+	@cargo run --quiet -p tertulia-tests --bin cluster -- $(if $(SPLIT),--split $(SPLIT)) $(ARGS)
 
 test: test-rust test-web test-e2e ## Runs all tests: Rust, web client, two browsers
 

@@ -6,14 +6,19 @@
     reason = "a test that can not go on says so at once"
 )]
 
+use bytes::Bytes;
 use connectrpc::client::{CallOptions, ClientConfig, HttpClient, ServiceTransport};
 use connectrpc::{ConnectError, Protocol};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tertulia_kit::balance;
 use tertulia_kit::clock::SystemClock;
+use tertulia_kit::discovery::{Host, Memory};
 use tertulia_kit::instances::nats::Instance;
+use tertulia_kit::lifecycle::Lifecycle;
 use tertulia_kit::secret::Secret;
+use tertulia_kit::transport::http2;
 use tertulia_kit::transport::nats::{Call, NodeKey, Options, Remote, Unanswered};
 use tertulia_proto::chats::{
     ChatsServiceClient, GetChatRequest, GetChatResponse, MessagesServiceClient, SendMessageRequest,
@@ -122,15 +127,43 @@ async fn remote(nats: &Instance) -> Remote {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_node_gets_the_same_over_nats() {
-    use buffa::Message as _;
     let nats = Instance::start();
     let url = nats.url();
     let secrets = [("bus.url", url.as_str()), ("bus.node_key", NODE_KEY)];
     let local = Local::with_secrets(&[], &secrets).await;
+    let remote = remote(&nats).await;
+    let asked = async |call: Call| {
+        loop {
+            match remote.call(call.clone()).await {
+                Err(Unanswered::NobodyThere) => tokio::task::yield_now().await,
+                answer => return answer,
+            }
+        }
+    };
+    gets_the_same(&local, asked).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_node_gets_the_same_over_http2() {
+    let local = Local::with_secrets(&[], &[("bus.node_key", NODE_KEY)]).await;
+    let here: Host = local.url.parse().unwrap();
+    let options = http2::Options {
+        key: NodeKey::new(Secret::new(NODE_KEY)).unwrap(),
+        tls: None,
+        clock: Arc::new(SystemClock::starting_at(0)),
+        lifecycle: Lifecycle::new(),
+        balance: balance::Options::default(),
+    };
+    let remote = http2::Remote::new(&Memory::new(vec![here.endpoint()]), options);
+    gets_the_same(&local, async |call: Call| remote.call(call).await).await;
+}
+
+/// Another node that calls gets what a client gets.
+async fn gets_the_same(local: &Local, call: impl AsyncFn(Call) -> Result<Bytes, Unanswered>) {
+    use buffa::Message as _;
     let ann = Person::sign_up(&local.url, "ann").await;
     let bob = Person::sign_up(&local.url, "bob").await;
     let chat = ann.chat_with(&local.url, &bob).await;
-    let remote = remote(&nats).await;
     let asked = |chat: i64, identity: String| Call {
         path: GET.into(),
         body: GetChatRequest {
@@ -156,12 +189,7 @@ async fn another_node_gets_the_same_over_nats() {
     };
     let there = client.get_chat_with_options(request, options(&ann)).await;
     let there = serde_json::to_value(there.unwrap().into_owned()).unwrap();
-    let here = loop {
-        match remote.call(asked(chat_id, identity.clone())).await {
-            Err(Unanswered::NobodyThere) => tokio::task::yield_now().await,
-            answer => break answer.unwrap(),
-        }
-    };
+    let here = call(asked(chat_id, identity.clone())).await.unwrap();
     let here = GetChatResponse::decode_from_slice(&here).unwrap();
     assert_eq!(serde_json::to_value(here).unwrap(), there);
 
@@ -171,8 +199,7 @@ async fn another_node_gets_the_same_over_nats() {
         (chat_id, "", "NOT_SIGNED_IN"),
         (chat_id, "nonsense", "NOT_SIGNED_IN"),
     ] {
-        let Err(Unanswered::Refused(refusal)) = remote.call(asked(chat, identity.into())).await
-        else {
+        let Err(Unanswered::Refused(refusal)) = call(asked(chat, identity.into())).await else {
             panic!("{reason}")
         };
         let seen = of_json(&serde_json::from_str(&refusal.detail).unwrap());

@@ -8,7 +8,7 @@
 //!                       └─────────────► Redis ◄──────────────────────┘
 //! ```
 //! Edges serve clients, and those that are gateways hand the calls of some services on; the worker does those, and
-//! what comes due.
+//! what comes due. Calls that go straight to the nodes of a service, over HTTP/2, go through the doors of these.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -30,18 +30,31 @@ const NODE_KEY: &str = "the key by which nodes of a test know each other";
 /// How long a node may take to notice that a standby took over, and to begin anew.
 const ANEW_MAX: Duration = Duration::from_secs(60);
 
-/// What gateways hand on to the worker.
-const ELSEWHERE: &str = "tertulia.users.v1.UsersService,tertulia.chats.v1.MembersService";
+/// What gateways hand on.
+const ELSEWHERE: [&str; 2] = [
+    "tertulia.users.v1.UsersService",
+    "tertulia.chats.v1.MembersService",
+];
 
 /// What a node is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// It serves clients.
     Edge,
-    /// It serves clients and hands the calls of some services on.
+    /// It serves clients and hands the calls of some services on, over NATS.
     Gateway,
+    /// It serves clients and hands them straight on to the nodes of these services, over HTTP/2.
+    Straight,
+    /// It does what is handed straight on to it.
+    Service,
     /// It does what others hand on, and what comes due.
     Worker,
+}
+
+impl Part {
+    fn serves_clients(self) -> bool {
+        matches!(self, Part::Edge | Part::Gateway | Part::Straight)
+    }
 }
 
 /// A deployment.
@@ -105,13 +118,26 @@ impl Cluster {
             )
         });
         let folder = tempfile::tempdir()?;
+        let mut doors = Vec::new();
+        for _ in parts {
+            // Leads somewhere as soon as the node does.
+            let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+            doors.push(Proxy::start(nowhere, random.next_u64()).await?);
+        }
+        let places: String = parts
+            .iter()
+            .zip(&doors)
+            .filter(|(part, _)| **part == Part::Service)
+            .map(|(_, door)| format!(" {}", door.url()))
+            .collect();
+        let over_nats = ELSEWHERE.join(",");
+        let straight = ELSEWHERE
+            .map(|service| format!("{service}{places}"))
+            .join(",");
         let mut all = Vec::new();
-        for (nth, part) in parts.iter().copied().enumerate() {
+        for ((nth, part), door) in parts.iter().copied().enumerate().zip(doors) {
             let to_database = Proxy::start(database.address(), random.next_u64()).await?;
             let to_bus = Proxy::start(bus.address().parse()?, random.next_u64()).await?;
-            // Leads somewhere as soon as the node does.
-            let door =
-                Proxy::start(SocketAddr::from(([127, 0, 0, 1], 1)), random.next_u64()).await?;
             let env = [
                 (
                     "TERTULIA_STORE__URL",
@@ -124,7 +150,9 @@ impl Cluster {
             ];
             let of_part: &[(&str, &str)] = match part {
                 Part::Edge => &[("roles", "edge")],
-                Part::Gateway => &[("roles", "edge"), ("elsewhere", ELSEWHERE)],
+                Part::Gateway => &[("roles", "edge"), ("elsewhere", &over_nats)],
+                Part::Straight => &[("roles", "edge"), ("elsewhere", &straight)],
+                Part::Service => &[("roles", "api")],
                 Part::Worker => &[("roles", "api,worker")],
             };
             let own = settings.iter().chain(of_part);
@@ -155,7 +183,7 @@ impl Cluster {
 
     /// Where clients reach the nodes that serve them.
     pub fn urls(&self) -> Vec<String> {
-        let serving = self.nodes.iter().filter(|node| node.part != Part::Worker);
+        let serving = self.nodes.iter().filter(|node| node.part.serves_clients());
         serving.map(|node| node.door.url()).collect()
     }
 

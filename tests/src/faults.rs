@@ -165,6 +165,7 @@ faults! {
     "N32" "two versions side by side" ["I1 I2 I3 I4 I5"] cluster::two_versions;
     "N33" "tables change under load" ["I1 I2 I3 I4 I5"] cluster::tables_change;
     "N34" "all nodes are restarted in turn" ["I1 I2 I3 I5"] cluster::rolling_restart;
+    "N35" "a service has nodes of its own, and they fail" ["I1 I2 I3 I5"] cluster::service_apart;
     "N44" "who does what is due is lost" ["I1 I2 I3 I5 I9"] leader::lost;
 }
 

@@ -20,21 +20,33 @@ struct Options {
     /// How many nodes serve clients.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     edges: u8,
-    /// The edges hand the calls about users and members on to the worker.
+    /// The edges hand the calls about users and members on: over NATS to the worker, or over HTTP/2 to two nodes that do
+    /// nothing else.
     #[arg(long)]
-    split: bool,
+    split: Option<Split>,
+}
+
+/// How what is split off is reached.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Split {
+    Nats,
+    Http2,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
     node::binary();
-    let edge = match options.split {
-        true => Part::Gateway,
-        false => Part::Edge,
+    let (edge, behind) = match options.split {
+        None => (Part::Edge, &[Part::Worker][..]),
+        Some(Split::Nats) => (Part::Gateway, &[Part::Worker][..]),
+        Some(Split::Http2) => (
+            Part::Straight,
+            &[Part::Service, Part::Service, Part::Worker][..],
+        ),
     };
     let mut parts = vec![edge; options.edges.into()];
-    parts.push(Part::Worker);
+    parts.extend(behind);
     println!(
         "starting PostgreSQL, NATS, Redis and {} nodes …",
         parts.len()

@@ -16,10 +16,12 @@ use crate::cluster::{Cluster, Part};
 use crate::node;
 use crate::proxy::{Direction, Proxy, Toxics};
 use crate::town::{Plan, Town, Traffic, password};
-use crate::wire::Person;
+use crate::wire::{Person, path};
 
 /// The nodes.
 const PARTS: [Part; 3] = [Part::Edge, Part::Gateway, Part::Worker];
+/// The nodes, when what is handed on goes straight to nodes of its own.
+const APART: [Part; 4] = [Part::Straight, Part::Straight, Part::Service, Part::Service];
 /// With fewer acknowledgements a run proves nothing.
 const ACKED_MIN: usize = 20;
 /// As in other scenes: heads come each second, and a stopping node gives its clients a second to go.
@@ -91,9 +93,24 @@ impl Scene {
         Ok(())
     }
 
+    /// Somebody looks people up on every edge, and gets an answer in the end.
+    async fn looks_up_people(&mut self) -> Result<()> {
+        let account = &self.town.devices[0].account;
+        for url in self.cluster.urls() {
+            let person = Person::of(account, &password(account)).sign_in(&url).await;
+            let answered = async {
+                let body = serde_json::json!({});
+                while person.call(&url, path("GetMe"), body.clone()).await.status != 200 {}
+            };
+            let answered = tokio::time::timeout(PATIENCE, answered).await;
+            answered.context("nobody looks people up any more")?;
+        }
+        self.acked(10).await
+    }
+
     /// A node that chance chooses.
     fn any(&mut self) -> usize {
-        self.random.random_range(0..PARTS.len())
+        self.random.random_range(0..self.cluster.nodes.len())
     }
 
     /// Ends all faults of the network, lets everybody come to rest, checks everything, and stops the nodes.
@@ -433,4 +450,35 @@ pub async fn rolling_restart(run: Run) -> Result<End> {
     }
     scene.acked(20).await?;
     scene.judge(format!("all nodes, {rounds} times")).await
+}
+
+/// A service has nodes of its own, and one after the other is killed, stands still, is cut off from those that call it, and
+/// stopped. The calls that are handed on are those about people and members; who writes notices nothing.
+pub async fn service_apart(run: Run) -> Result<End> {
+    let mut scene = Scene::open_of(&APART, None, &[], run).await?;
+    let rounds = run.amount(2_usize, 40);
+    for nth in 0..rounds {
+        let service = APART.len() - 1 - nth % 2;
+        scene.acked(10).await?;
+        scene.cluster.nodes[service].kill().await;
+        scene.looks_up_people().await?;
+        scene.cluster.nodes[service].start().await?;
+
+        scene.cluster.nodes[service].server()?.signal("STOP")?;
+        scene.looks_up_people().await?;
+        scene.cluster.nodes[service].server()?.signal("CONT")?;
+
+        scene.cluster.nodes[service].door.set_both(Toxics::silent());
+        scene.looks_up_people().await?;
+        scene.cluster.nodes[service].door.heal();
+        scene.cluster.nodes[service].door.reset();
+
+        scene.stop(service).await?;
+        scene.looks_up_people().await?;
+        scene.cluster.nodes[service].start().await?;
+    }
+    scene.acked(10).await?;
+    scene
+        .judge(format!("{rounds} rounds of all that can become of a node"))
+        .await
 }
