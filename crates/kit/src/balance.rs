@@ -136,20 +136,20 @@ impl<K: Clone + Eq> Balancer<K> {
         }
         let nobody_in = self.known.iter().all(|one| one.out.is_some());
         let (len, start) = (self.known.len(), self.turn);
-        let in_turn = (0..len).map(|nth| (start + nth) % len);
-        let may = |at: &usize| {
-            let one = &self.known[*at];
-            one.under_way < self.options.under_way_max && !but_not.contains(&one.key)
+        let may: Vec<usize> = (0..len)
+            .map(|nth| (start + nth) % len)
+            .filter(|at| {
+                let one = &self.known[*at];
+                one.under_way < self.options.under_way_max && !but_not.contains(&one.key)
+            })
+            .collect();
+        let on_trial = may.iter().copied().find(|at| self.known[*at].is_due(now));
+        let with_least = || {
+            let is_in = |at: &usize| nobody_in || self.known[*at].out.is_none();
+            let those = may.iter().copied().filter(is_in);
+            those.min_by_key(|at| self.known[*at].under_way)
         };
-        let of_those: Vec<usize> = in_turn.filter(may).collect();
-        let mut of_those = of_those.into_iter();
-        let on_trial = of_those.clone().find(|at| self.known[*at].is_due(now));
-        let at = on_trial.or_else(|| {
-            of_those
-                .by_ref()
-                .filter(|at| nobody_in || self.known[*at].out.is_none())
-                .min_by_key(|at| self.known[*at].under_way)
-        })?;
+        let at = on_trial.or_else(with_least)?;
         self.turn = at + 1;
         let one = &mut self.known[at];
         one.under_way += 1;
