@@ -176,6 +176,10 @@ fn request_of(path: &str, chat: &str, other: &str) -> Value {
         "RevokeLogins" => json!({"loginId": nobody}),
         "ListSessions" => json!({"userId": nobody}),
         "Drain" | "Resume" | "ListNodes" => json!({}),
+        "MakeConsumer" => json!({"name": "matrix", "begin": "BEGIN_NOW"}),
+        "ListConsumers" => json!({}),
+        "RemoveConsumer" | "Fetch" => json!({"name": "matrix"}),
+        "Acknowledge" => json!({"consumerId": nobody, "place": "1"}),
         other => panic!("{other} has no row: add a request that is right in itself"),
     }
 }

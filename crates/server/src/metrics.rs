@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -19,10 +20,12 @@ use tertulia_kit::lease::Leader;
 use tertulia_kit::lifecycle::{Kind, Lifecycle};
 use tertulia_kit::metrics::{self, Metrics};
 use tertulia_kit::transport;
+use tertulia_services::feed::Feed;
 use tertulia_services::presence::Presence;
 use tertulia_store::redis::Redis;
 use tokio::net::TcpListener;
 
+use crate::feed::Seen;
 use crate::stores::Stores;
 
 /// Every number there is.
@@ -105,6 +108,46 @@ pub fn of_cache(metrics: &Metrics, counts: &Arc<cache::Counts>) {
         "tertulia_cache_read_total",
         "Profiles that were read from the database, because the cache did not have them or did not answer.",
         move || counted.read.get(),
+    );
+}
+
+/// What became of the feed here, and how its consumers stand; the latter only on workers.
+pub fn of_feed(metrics: &Metrics, feed: &Arc<Feed>, seen: &Arc<Seen>) {
+    let counted = Arc::clone(feed);
+    metrics.counter(
+        "tertulia_feed_given_total",
+        "Events that this node gave to consumers of the feed.",
+        move || counted.given.get(),
+    );
+    let counted = Arc::clone(feed);
+    metrics.counter(
+        "tertulia_feed_gaps_total",
+        "How often this node told a consumer of the feed that it can not go on.",
+        move || counted.gaps.get(),
+    );
+    let counted = Arc::clone(feed);
+    metrics.counter(
+        "tertulia_feed_dropped_total",
+        "Commits that this node dropped from the feed, because they were kept for long enough.",
+        move || counted.dropped.get(),
+    );
+    let looked = Arc::clone(seen);
+    metrics.gauge(
+        "tertulia_feed_consumers",
+        "Consumers of the feed.",
+        move || looked.consumers.load(Ordering::Relaxed),
+    );
+    let looked = Arc::clone(seen);
+    metrics.gauge(
+        "tertulia_feed_stuck_consumers",
+        "Consumers of the feed that can not go on, because what they lack is not kept.",
+        move || looked.stuck.load(Ordering::Relaxed),
+    );
+    let looked = Arc::clone(seen);
+    metrics.gauge(
+        "tertulia_feed_lag_seconds",
+        "For how long the oldest event waits that a consumer of the feed has not acknowledged.",
+        move || looked.lag_s.load(Ordering::Relaxed),
     );
 }
 

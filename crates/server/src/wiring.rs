@@ -34,6 +34,7 @@ use tertulia_kit::transport::node_token::NodeTokens;
 use tertulia_kit::transport::{self, nats as calls};
 use tertulia_services::access::Authorizer;
 use tertulia_services::chats::Chats;
+use tertulia_services::feed;
 use tertulia_services::identity::{self, Identity, Peppers, SigningKeys};
 use tertulia_services::presence::{Presence, Presences};
 use tertulia_services::users::Users;
@@ -44,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::due;
+use crate::feed as follow;
 use crate::harm::Harm;
 use crate::jobs;
 use crate::logins;
@@ -215,7 +217,9 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     let (keeping, told) = (presence.clone(), lifecycle.told(Kind::Work));
     lifecycle.spawn(Kind::Work, "presence", presence::keep(keeping, told));
     let everybody = everybody(&config, clock.clone()).await?;
-    let (router, grpc_health) = full_router(&services, live.clone(), |grpc_health| Control {
+    let (durable, seen) = durable_feed(&config, &stores, &clock, &lifecycle);
+    let kept = Arc::clone(&durable);
+    let (router, grpc_health) = full_router(&services, live.clone(), kept, |grpc_health| Control {
         live: live.clone(),
         identity: identity.clone(),
         chats: chats.clone(),
@@ -294,6 +298,9 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     if let Some(cache) = &cache {
         metrics::of_cache(&numbers, cache.counts());
     }
+    if durable.is_kept() {
+        metrics::of_feed(&numbers, &durable, &seen);
+    }
     if let Some(leader) = leader {
         metrics::of_leader(&numbers, leader);
     }
@@ -342,6 +349,25 @@ fn link(
     let asked = nats.clone();
     health.remark("bus", move || std::future::ready(asked.health()));
     Ok(Some(nats))
+}
+
+/// The feed that consumers follow, and how they stand; looked after by workers.
+fn durable_feed(
+    config: &Config,
+    stores: &Stores,
+    clock: &SharedClock,
+    lifecycle: &Lifecycle,
+) -> (Arc<feed::Feed>, Arc<follow::Seen>) {
+    let (outbox, consumers) = stores.feed();
+    let outbox = config.feed.enabled.then_some(outbox);
+    let feed = feed::Feed::new(outbox, consumers, config.feed.options(), clock.clone());
+    let seen = Arc::new(follow::Seen::default());
+    if feed.is_kept() && config.roles.has(Role::Worker) {
+        let told = lifecycle.told(Kind::Work);
+        let keeping = follow::keep(Arc::clone(&feed), Arc::clone(&seen), clock.clone(), told);
+        lifecycle.spawn(Kind::Work, "feed", keeping);
+    }
+    (feed, seen)
 }
 
 /// How calls are handed on to other nodes; nothing when all are done here.
