@@ -17,7 +17,10 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tertulia_kit::instances::nats;
 use tertulia_kit::instances::postgres::Instance;
+use tertulia_kit::stream::Stream as _;
+use tertulia_kit::stream::nats::{self as jetstream, JetStream};
 use tertulia_tests::checker::{History, Outcome};
 use tertulia_tests::node::{Local, Process, Start, tertulia};
 use tertulia_tests::town::{Plan, Town, Traffic};
@@ -306,4 +309,94 @@ async fn a_service_with_the_node_key_fetches_and_acknowledges() {
     assert_eq!(then["entries"], Value::Null);
     let ahead = json!({"consumerId": first["consumerId"], "place": "9000000000000000000"});
     assert_eq!(ask("Acknowledge", ahead).await.0, 400);
+}
+
+/// The server, NATS, and what NATS keeps are taken away while a town talks. In the end the stream has each event once, the
+/// last one last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_of_jetstream_has_each_event_once_whatever_is_killed_or_emptied() {
+    let mut random = seed();
+    let (folder, kept) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let disk = kept.path().display().to_string();
+    let mut bus = nats::Instance::with(&["--jetstream", "--store_dir", &disk]);
+    let env = [("TERTULIA_BUS__URL".to_owned(), bus.url())];
+    let settings = [
+        ("feed.enabled", "true"),
+        ("feed.jetstream", "true"),
+        ("feed.jetstream_replicas", "1"),
+    ];
+    let start = Start {
+        settings: &settings,
+        env: &env,
+        ..Start::default()
+    };
+    let data = folder.path().join("data");
+    let mut server = Process::start(&data, start.clone()).await.unwrap();
+    let address = server.address().to_owned();
+    let mut town = Town::found(&server.url, None, &Plan::default())
+        .await
+        .unwrap();
+    town.act(&Traffic::default(), &mut random);
+    for round in 0..6 {
+        town.more_acked(random.random_range(5..30), PATIENCE)
+            .await
+            .unwrap();
+        match round % 3 {
+            0 => {
+                server.kill().await;
+                let listen = Some(&*address);
+                let start = Start {
+                    listen,
+                    ..start.clone()
+                };
+                server = Process::start(&data, start).await.unwrap();
+            }
+            of_bus => {
+                bus.kill();
+                if of_bus == 2 {
+                    std::fs::remove_dir_all(kept.path().join("jetstream")).unwrap();
+                }
+                town.more_acked(1, PATIENCE).await.unwrap();
+                bus.restart();
+            }
+        }
+    }
+    town.hush().await;
+    let (history, found) = town.verdict(PATIENCE, &[]).await.unwrap();
+    assert_eq!(found, [], "promises were broken");
+    let export = Export {
+        data: &data,
+        env: &env,
+        url: server.url.clone(),
+        file: folder.path().join("export.jsonl"),
+        is_own: true,
+    };
+    export.finish().await;
+    let lines = export.lines();
+    agree(&logs(&lines), &history);
+    let options = jetstream::Options {
+        address: bus.url().parse().unwrap(),
+        prefix: "tertulia".parse().unwrap(),
+        replicas: 1,
+        keep: PATIENCE,
+    };
+    let stream = JetStream::connect(options).await.unwrap();
+    let wanted = (lines.len() as u64, lines.keys().next_back().copied());
+    let whole = async {
+        loop {
+            let Ok(end) = stream.end().await else {
+                continue;
+            };
+            let has = (end.number, end.last.map(|mark| mark.place));
+            assert!(has <= wanted, "{has:?} of {wanted:?}");
+            if has == wanted {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, whole)
+        .await
+        .expect("the stream has everything");
+    town.leave().await;
+    assert!(server.terminate().await.unwrap().success());
 }

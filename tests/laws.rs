@@ -60,6 +60,11 @@ const PORTS_OF_THE_KIT: &[(&str, &str, &str)] = &[
         "crates/kit/src/lease/suite.rs",
     ),
     (
+        "Stream",
+        "crates/kit/src/stream/memory.rs",
+        "crates/kit/src/stream/suite.rs",
+    ),
+    (
         "Ledger",
         "crates/kit/src/limit/ledger.rs",
         "crates/kit/src/limit/suite.rs",

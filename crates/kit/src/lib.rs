@@ -19,6 +19,7 @@ pub mod cache;
 pub mod job;
 pub mod lease;
 pub mod limit;
+pub mod stream;
 pub mod transport;
 
 #[cfg(all(unix, any(test, feature = "suites")))]

@@ -13,6 +13,7 @@ use tertulia_kit::config::{Field, Loaded, Problems, Schema, Sources};
 use tertulia_kit::limit::Rate;
 use tertulia_kit::net::Net;
 use tertulia_kit::secret::Secret;
+use tertulia_kit::stream::nats as jetstream;
 use tertulia_kit::telemetry;
 use tertulia_kit::transport::nats::{self as calls, NodeKey};
 use tertulia_services::chats;
@@ -183,6 +184,10 @@ const FIELDS: &[Field] = &[
         is further behind is told so, and has to begin anew."),
     Field::number("feed.keep_commits_max", 10_000_000, 1_000..=10_000_000_000, "For how many commits it is kept; of several messages \
         that come at once many go into one. A commit takes about 50 bytes, and 11 more for each further event."),
+    Field::switch("feed.jetstream", false, "Whether a worker brings the feed into a stream of JetStream as well, on the \
+        servers of bus.url, for consumers that read it there."),
+    Field::number("feed.jetstream_replicas", 3, 1..=5, "On how many servers of NATS each record of that stream is, when \
+        it is made."),
     Field::number("drain.grace_ms", 10_000, 0..=600_000, "How long open calls and sessions have to end when \
         the server stops."),
     Field::number("drain.spread_ms", 5_000, 0..=600_000, "Over how long the clients of a stopping server \
@@ -320,6 +325,8 @@ pub struct Feed {
     pub enabled: bool,
     pub keep_hours: u32,
     pub keep_commits_max: u64,
+    pub jetstream: bool,
+    pub jetstream_replicas: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -482,6 +489,24 @@ impl Bus {
         Ok(Some(nats::Options::new(address, self.prefix.parse()?)))
     }
 
+    /// The stream of JetStream into which the feed is brought; nothing when there is none.
+    ///
+    /// # Errors
+    /// When the texts were not checked as those of the table are, or there is no NATS.
+    pub fn stream(&self, feed: &Feed) -> anyhow::Result<Option<jetstream::Options>> {
+        if !(feed.enabled && feed.jetstream) {
+            return Ok(None);
+        }
+        let address = self.address()?;
+        let address = address.context("feed.jetstream wants bus.url; set it, or leave it off")?;
+        Ok(Some(jetstream::Options {
+            address,
+            prefix: self.prefix.parse()?,
+            replicas: feed.jetstream_replicas,
+            keep: feed.keep(),
+        }))
+    }
+
     /// How calls of other nodes are taken; nothing when none are.
     ///
     /// # Errors
@@ -541,10 +566,15 @@ impl Redis {
 }
 
 impl Feed {
+    /// For how long it is kept.
+    pub fn keep(&self) -> Duration {
+        Duration::from_secs(u64::from(self.keep_hours) * 3_600)
+    }
+
     /// How much is kept for consumers.
     pub fn options(&self) -> feed::Options {
         feed::Options {
-            keep: Duration::from_secs(u64::from(self.keep_hours) * 3_600),
+            keep: self.keep(),
             keep_commits_max: self.keep_commits_max,
         }
     }

@@ -1,5 +1,6 @@
 //! Drops on a beat what the feed has kept for long enough, and looks how far its consumers have got. Every worker does:
-//! what one has dropped is not there for another.
+//! what one has dropped is not there for another. And brings it into a stream of others; of the nodes that share a
+//! database one does. That spares the others the work; what is brought once is decided by the stream.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,14 +8,22 @@ use std::time::Duration;
 
 use tertulia_kit::clock::SharedClock;
 use tertulia_kit::error::Result;
+use tertulia_kit::lease::Leader;
 use tertulia_kit::lifecycle;
 use tertulia_services::feed::Feed;
+use tertulia_services::feed::relay::{Relay, Seen as End};
 use tokio_util::sync::CancellationToken;
 
 /// How often it is looked how far consumers have got.
 const BEAT: Duration = Duration::from_secs(5);
 /// At which of these beats something is dropped.
 const DROPPED_EVERY: u64 = 12;
+/// How long nothing is brought after the node has died that did it.
+pub const LEASE_LASTS: Duration = Duration::from_secs(4);
+/// How often it is looked whether there is something to bring.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long is waited before it is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How the consumers stand, as it was on the last beat.
 #[derive(Debug, Default)]
@@ -72,4 +81,45 @@ async fn beat(feed: &Feed, seen: &Seen, clock: &SharedClock, beats: u64) -> Resu
     seen.consumers.store(count, Ordering::Relaxed);
     seen.lag_s.store(lag_s, Ordering::Relaxed);
     Ok(())
+}
+
+/// Brings the feed into its stream until it is told to stop; with a leader only when this node leads.
+pub async fn relay(relay: Arc<Relay>, leader: Option<Arc<Leader>>, told: CancellationToken) {
+    let task = || bring(Arc::clone(&relay), told.clone());
+    match leader {
+        None => task().await,
+        Some(leader) => leader.run(told.clone(), |_| task()).await,
+    }
+}
+
+/// Of failures in a row only the first is logged.
+async fn bring(relay: Arc<Relay>, told: CancellationToken) {
+    let mut end: End = None;
+    let mut fails = false;
+    loop {
+        let done = match lifecycle::catch(relay.step(&mut end)).await {
+            Ok(done) => done,
+            Err(panicked) => Err(panicked.to_string()),
+        };
+        match &done {
+            Ok(_) if fails => tracing::info!("the feed is brought into its stream again"),
+            Err(problem) if !fails => {
+                tracing::error!("the feed can not be brought into its stream: {problem}");
+            }
+            _ => {}
+        }
+        fails = done.is_err();
+        let pause = match done {
+            Ok(true) => Duration::ZERO,
+            Ok(false) => LOOK_EVERY,
+            Err(_) => {
+                end = None;
+                PAUSE
+            }
+        };
+        let pause = told.run_until_cancelled(tokio::time::sleep(pause));
+        if pause.await.is_none() {
+            return;
+        }
+    }
 }

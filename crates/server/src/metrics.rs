@@ -21,6 +21,7 @@ use tertulia_kit::lifecycle::{Kind, Lifecycle};
 use tertulia_kit::metrics::{self, Metrics};
 use tertulia_kit::transport;
 use tertulia_services::feed::Feed;
+use tertulia_services::feed::relay::Relay;
 use tertulia_services::presence::Presence;
 use tertulia_store::redis::Redis;
 use tokio::net::TcpListener;
@@ -148,6 +149,15 @@ pub fn of_feed(metrics: &Metrics, feed: &Arc<Feed>, seen: &Arc<Seen>) {
         "tertulia_feed_lag_seconds",
         "For how long the oldest event waits that a consumer of the feed has not acknowledged.",
         move || looked.lag_s.load(Ordering::Relaxed),
+    );
+}
+
+/// How much of the feed this node brought into its stream.
+pub fn of_relay(metrics: &Metrics, relay: Arc<Relay>) {
+    metrics.counter(
+        "tertulia_feed_brought_total",
+        "Events of the feed that this node brought into the stream of JetStream.",
+        move || relay.brought.get(),
     );
 }
 

@@ -29,12 +29,14 @@ use tertulia_kit::lease::Leader;
 use tertulia_kit::lifecycle::{Grace, Kind, Lifecycle, Stopped};
 use tertulia_kit::limit::{self, Budgets, Rate};
 use tertulia_kit::lock::{DataFolder, Format};
+use tertulia_kit::stream::nats::JetStream;
 use tertulia_kit::transport::nats::{Everybody, NodeKey};
 use tertulia_kit::transport::node_token::NodeTokens;
 use tertulia_kit::transport::{self, nats as calls};
 use tertulia_services::access::Authorizer;
 use tertulia_services::chats::Chats;
 use tertulia_services::feed;
+use tertulia_services::feed::relay::Relay;
 use tertulia_services::identity::{self, Identity, Peppers, SigningKeys};
 use tertulia_services::presence::{Presence, Presences};
 use tertulia_services::users::Users;
@@ -301,6 +303,9 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     if durable.is_kept() {
         metrics::of_feed(&numbers, &durable, &seen);
     }
+    if let Some(relay) = relayed_feed(&config, &stores, &lifecycle).await? {
+        metrics::of_relay(&numbers, relay);
+    }
     if let Some(leader) = leader {
         metrics::of_leader(&numbers, leader);
     }
@@ -368,6 +373,33 @@ fn durable_feed(
         lifecycle.spawn(Kind::Work, "feed", keeping);
     }
     (feed, seen)
+}
+
+/// Has the feed brought into a stream of JetStream; nothing when it is not, or not by this node.
+async fn relayed_feed(
+    config: &Config,
+    stores: &Stores,
+    lifecycle: &Lifecycle,
+) -> anyhow::Result<Option<Arc<Relay>>> {
+    let Some(options) = config.bus.stream(&config.feed)? else {
+        return Ok(None);
+    };
+    if !config.roles.has(Role::Worker) {
+        return Ok(None);
+    }
+    let stream = JetStream::connect(options).await?;
+    tracing::info!(
+        stream = stream.name(),
+        "the feed goes into a stream of JetStream"
+    );
+    let relay = Relay::new(stores.feed().0, Arc::new(stream), tertulia_api::feed::line);
+    let leader = stores
+        .leases()
+        .map(|leases| Leader::new(leases, "feed", follow::LEASE_LASTS));
+    let told = lifecycle.told(Kind::Work);
+    let bringing = follow::relay(Arc::clone(&relay), leader, told);
+    lifecycle.spawn(Kind::Work, "feed relay", bringing);
+    Ok(Some(relay))
 }
 
 /// How calls are handed on to other nodes; nothing when all are done here.

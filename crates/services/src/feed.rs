@@ -13,6 +13,7 @@
 pub mod memory;
 pub mod model;
 pub mod ports;
+pub mod relay;
 #[cfg(any(test, feature = "suites"))]
 pub mod suite;
 

@@ -148,13 +148,12 @@ async fn what_was_not_acknowledged_is_given_again() {
 async fn who_waits_is_given_what_comes_meanwhile() {
     let bench = Bench::new().await;
     bench.make("all", Begin::Beginning).await;
-    let (feed, node) = (Arc::clone(&bench.feed), bench.node.clone());
-    let waiting =
-        tokio::spawn(async move { feed.fetch(&node, "all", 10, Duration::from_secs(60)).await });
-    tokio::task::yield_now().await;
-    bench.say(1).await;
-    let batch = waiting.await.unwrap().unwrap();
-    assert_eq!(batch.entries.len(), 1);
+    let waiting = bench
+        .feed
+        .fetch(&bench.node, "all", 10, Duration::from_secs(60));
+    // Who waits is asked first.
+    let (batch, ()) = tokio::join!(biased; waiting, bench.say(1));
+    assert_eq!(batch.unwrap().entries.len(), 1);
     // Nobody waits for ever.
     bench.make("new", Begin::Now).await;
     let asked = Instant::now();
