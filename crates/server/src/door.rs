@@ -16,7 +16,7 @@ use crate::wiring::NODE_KEY_FILE;
 
 /// Which server.
 #[derive(Debug, Args)]
-pub struct Options {
+pub struct Server {
     /// The folder of a server of the deployment, when its key is there.
     #[arg(long, value_name = "DIR", global = true)]
     data: Option<String>,
@@ -28,7 +28,7 @@ pub struct Options {
     url: Option<String>,
 }
 
-impl Options {
+impl Server {
     /// Finds the server and the key in the configuration of a server.
     ///
     /// # Errors

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use clap::Args;
 use tertulia_cli::feed;
 
-use crate::door;
+use crate::door::Server;
 
 /// `tertulia feed`.
 #[derive(Debug, Args)]
 pub struct Command {
     #[command(flatten)]
-    door: door::Options,
+    server: Server,
     #[command(flatten)]
     options: feed::Options,
 }
@@ -21,5 +21,5 @@ pub struct Command {
 /// # Errors
 /// When there is no key, or what was printed can not be written.
 pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
-    feed::run(command.options, &command.door.door()?).await
+    feed::run(command.options, &command.server.door()?).await
 }

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use clap::Args;
 use tertulia_cli::sessions;
 
-use crate::door;
+use crate::door::Server;
 
 /// `tertulia sessions`.
 #[derive(Debug, Args)]
 pub struct Command {
     #[command(flatten)]
-    door: door::Options,
+    server: Server,
     #[command(flatten)]
     options: sessions::Options,
 }
@@ -21,5 +21,5 @@ pub struct Command {
 /// # Errors
 /// When there is no key, or the node does not answer.
 pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
-    sessions::run(command.options, &command.door.door()?).await
+    sessions::run(command.options, &command.server.door()?).await
 }

@@ -18,6 +18,8 @@ use crate::bus::nats::{Address, Prefix};
 
 /// How long an answer may take. What is written is synced by several servers.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How many records are under way at once: few enough to be sent in one go, so that they leave in their order.
+const IN_FLIGHT_MAX: usize = 24;
 /// How long a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// What the server says of a record that is not for the end.
@@ -55,7 +57,8 @@ struct Answer {
     error: Option<Refusal>,
     state: Option<Kept>,
     config: Option<Set>,
-    seq: Option<u64>,
+    #[serde(rename = "seq")]
+    number: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -68,7 +71,8 @@ struct Refusal {
 #[derive(Deserialize)]
 struct Kept {
     messages: u64,
-    last_seq: u64,
+    #[serde(rename = "last_seq")]
+    last: u64,
 }
 
 #[derive(Deserialize)]
@@ -156,7 +160,7 @@ impl JetStream {
 impl Stream for JetStream {
     async fn end(&self) -> Result<End, Trouble> {
         let kept = self.made().await?;
-        let number = kept.last_seq;
+        let number = kept.last;
         if kept.messages == 0 {
             return Ok(End { number, last: None });
         }
@@ -180,32 +184,39 @@ impl Stream for JetStream {
 
     async fn append(&self, behind: End, records: Vec<Record>) -> Result<End, Trouble> {
         let mut end = behind;
-        let appending = records
-            .into_iter()
-            .zip(behind.number..)
-            .map(|(record, number)| {
-                let mut headers = HeaderMap::new();
-                headers.insert(EXPECTED, number.to_string());
-                headers.insert(EPOCH, record.mark.epoch.to_string());
-                headers.insert(PLACE, record.mark.place.to_string());
-                let request = Request::new()
-                    .payload(record.body.into())
-                    .headers(headers)
-                    .timeout(Some(ANSWER_MAX));
-                let subject = self.options.prefix.fed(record.kind);
-                async move {
-                    let answer = self.client.send_request(subject, request).await;
-                    let answer = read(&answer.map_err(|error| away(&error))?.payload)?;
-                    match (answer.error, answer.seq) {
-                        (None, Some(number)) => Ok((number, record.mark)),
-                        (Some(error), _) if error.err_code == Some(WRONG_LAST_NUMBER) => {
-                            Err(Trouble::Moved)
-                        }
-                        (Some(error), _) => Err(Trouble::Away(error.description)),
-                        (None, None) => Err(unreadable()),
+        for records in records.chunks(IN_FLIGHT_MAX) {
+            end = self.append_few(end, records).await?;
+        }
+        Ok(end)
+    }
+}
+
+impl JetStream {
+    async fn append_few(&self, behind: End, records: &[Record]) -> Result<End, Trouble> {
+        let mut end = behind;
+        let appending = records.iter().zip(behind.number..).map(|(record, number)| {
+            let mut headers = HeaderMap::new();
+            headers.insert(EXPECTED, number.to_string());
+            headers.insert(EPOCH, record.mark.epoch.to_string());
+            headers.insert(PLACE, record.mark.place.to_string());
+            let request = Request::new()
+                .payload(record.body.clone().into())
+                .headers(headers)
+                .timeout(Some(ANSWER_MAX));
+            let subject = self.options.prefix.fed(record.kind);
+            async move {
+                let answer = self.client.send_request(subject, request).await;
+                let answer = read(&answer.map_err(|error| away(&error))?.payload)?;
+                match (answer.error, answer.number) {
+                    (None, Some(number)) => Ok((number, record.mark)),
+                    (Some(error), _) if error.err_code == Some(WRONG_LAST_NUMBER) => {
+                        Err(Trouble::Moved)
                     }
+                    (Some(error), _) => Err(Trouble::Away(error.description)),
+                    (None, None) => Err(unreadable()),
                 }
-            });
+            }
+        });
         for appended in join_all(appending).await {
             let (number, mark) = appended?;
             end = End {
