@@ -3,6 +3,7 @@
 
 mod lines;
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -83,6 +84,7 @@ pub async fn run(options: Options, door: &Door) -> anyhow::Result<ExitCode> {
     let node = Node {
         door,
         http: door.http()?,
+        was_let_in: Cell::new(false),
     };
     let done = match options.what {
         What::Consumers => node.consumers().await?,
@@ -117,6 +119,9 @@ pub async fn run(options: Options, door: &Door) -> anyhow::Result<ExitCode> {
 struct Node<'a> {
     door: &'a Door,
     http: Http,
+    /// It has believed our token once, so that one that it does not believe is a matter of clocks: a server that was
+    /// killed begins with one that is ahead.
+    was_let_in: Cell<bool>,
 }
 
 type Answer = Result<Value, Refusal>;
@@ -144,8 +149,13 @@ impl Node<'_> {
         let mut complained = false;
         loop {
             let trouble = match self.try_ask(method, request).await {
-                Ok(Err(refusal)) if may_pass(&refusal) => refusal.to_string(),
-                Ok(answer) => return Ok(answer),
+                Ok(Err(refusal)) if may_pass(&refusal, self.was_let_in.get()) => {
+                    refusal.to_string()
+                }
+                Ok(answer) => {
+                    self.was_let_in.set(self.was_let_in.get() || answer.is_ok());
+                    return Ok(answer);
+                }
                 Err(error @ (Error::Invalid(_) | Error::Protocol(_))) => return Err(error.into()),
                 Err(error) => error.to_string(),
             };
@@ -196,9 +206,10 @@ impl Node<'_> {
 
 /// Whether the same call may succeed later, also when it had not enough time, or something between us and the node
 /// answered.
-fn may_pass(refusal: &Refusal) -> bool {
-    let codes = ["unavailable", "deadline_exceeded", "resource_exhausted"];
-    refusal.retry_after.is_some() || codes.contains(&refusal.code.as_str())
+fn may_pass(refusal: &Refusal, was_let_in: bool) -> bool {
+    let code = refusal.code.as_str();
+    let passing = ["unavailable", "deadline_exceeded"].contains(&code);
+    passing || refusal.retry_after.is_some() || (was_let_in && code == "unauthenticated")
 }
 
 #[cfg(test)]
