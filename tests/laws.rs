@@ -27,6 +27,12 @@ const CHAT_WORDS: &str = "\
     chat chats conversation conversations friend friends member members mention mentions \
     presence reaction reactions receipt receipts seq typing unread";
 
+/// What looks like a chat word in the kit and is one of somebody else's protocol: (file, word as it stands there).
+const FOREIGN_WORDS: &[(&str, &str)] = &[
+    ("crates/kit/src/stream/nats.rs", "\"seq\""),
+    ("crates/kit/src/stream/nats.rs", "\"last_seq\""),
+];
+
 /// What opens a store or a wire; the rules stand without them.
 const DRIVERS: &str = "\
     async-nats axum buffa buffa-types connectrpc fjall hyper lsm-tree object_store prost \
@@ -63,6 +69,11 @@ const PORTS_OF_THE_KIT: &[(&str, &str, &str)] = &[
         "Leases",
         "crates/kit/src/lease/memory.rs",
         "crates/kit/src/lease/suite.rs",
+    ),
+    (
+        "Stream",
+        "crates/kit/src/stream/memory.rs",
+        "crates/kit/src/stream/suite.rs",
     ),
     (
         "Ledger",
@@ -136,6 +147,8 @@ fn the_kit_knows_no_chat_word() {
         for (at, line) in file.lines() {
             // The kit says of itself that it has none.
             let line = line.replace("no chat word", "");
+            let foreign = FOREIGN_WORDS.iter().filter(|(path, _)| *path == file.path);
+            let line = foreign.fold(line, |line, (_, word)| line.replace(word, ""));
             let found = words(&line).into_iter().filter(|w| among(CHAT_WORDS, w));
             sins.extend(found.map(|word| format!("{}:{at}: {word}", file.path)));
         }

@@ -8,8 +8,9 @@ mod missed;
 mod own;
 
 use tertulia_proto::presence::{PresenceState, UserPresence};
-use tertulia_proto::{identity, users};
+use tertulia_proto::{feed, identity, users};
 use tertulia_services::chats::Seq;
+use tertulia_services::feed::Consumer;
 use tertulia_services::identity::{Credentials, Jwk, Login};
 use tertulia_services::ids::{LoginId, UserId};
 use tertulia_services::presence::State;
@@ -89,6 +90,18 @@ pub fn user(from: User) -> users::User {
         name: from.name,
         display_name: from.display_name,
         about: from.about,
+        ..Default::default()
+    }
+}
+
+/// Somebody who follows the feed, without how it stands.
+pub fn consumer(from: &Consumer) -> feed::Consumer {
+    feed::Consumer {
+        name: from.name.clone(),
+        consumer_id: from.id.0,
+        place: from.place.0.cast_signed(),
+        made_at_ms: from.made_at_ms,
+        moved_at_ms: from.moved_at_ms,
         ..Default::default()
     }
 }

@@ -14,6 +14,7 @@ pub mod call;
 pub mod control;
 pub mod convert;
 pub mod elsewhere;
+pub mod feed;
 pub mod gate;
 pub mod http;
 pub mod live;

@@ -7,6 +7,7 @@
 
 mod chats;
 mod control;
+mod feed;
 mod identity;
 mod live;
 mod members;
@@ -24,11 +25,13 @@ use tertulia_proto::chats::{
     ChatsServiceExt as _, MembersServiceExt as _, MessagesServiceExt as _,
 };
 use tertulia_proto::control::ControlServiceExt as _;
+use tertulia_proto::feed::FeedServiceExt as _;
 use tertulia_proto::identity::IdentityServiceExt as _;
 use tertulia_proto::live::LiveServiceExt as _;
 use tertulia_proto::presence::PresenceServiceExt as _;
 use tertulia_proto::users::UsersServiceExt as _;
 use tertulia_services::chats::Chats;
+use tertulia_services::feed::Feed;
 use tertulia_services::identity::Identity;
 use tertulia_services::presence::Presence;
 use tertulia_services::users::Users;
@@ -60,14 +63,16 @@ pub fn router(services: &Services) -> Router {
     Arc::new(members::Handler(Arc::clone(&services.chats))).register(router)
 }
 
-/// The whole contract, with the live stream, control, gRPC health and reflection. What controls sessions is made around
-/// the health that is asked for over gRPC.
+/// The whole contract, with the live stream, the feed, control, gRPC health and reflection. What controls sessions is made
+/// around the health that is asked for over gRPC.
 pub fn full_router(
     services: &Services,
     live: Arc<Live>,
+    feed: Arc<Feed>,
     control: impl FnOnce(Arc<StaticChecker>) -> Control,
 ) -> (Router, Arc<StaticChecker>) {
     let router = Arc::new(live::Handler(live)).register(router(services));
+    let router = Arc::new(feed::Handler(feed)).register(router);
     let names: Vec<&str> = names();
     let (router, health) = connectrpc_health::install_static(router, names.iter().copied());
     let router = Arc::new(control::Handler(control(Arc::clone(&health)))).register(router);

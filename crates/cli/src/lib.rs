@@ -5,6 +5,8 @@
 
 pub mod api;
 pub mod chat;
+pub mod door;
+pub mod feed;
 pub mod load;
 pub mod sessions;
 mod terminal;

@@ -4,31 +4,19 @@
 mod told;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
-use tertulia_client::error::Refusal;
-use tertulia_client::http::{Address, Http};
 use tertulia_proto::control as wire;
 
 use crate::api::{explain, pretty};
+use crate::door::Door;
 
-/// How long to wait for the answer. A node waits for the others a part of it.
-const TIMEOUT: Duration = Duration::from_secs(15);
 /// The exit code when it was done, but not every node has answered.
 const PARTLY: u8 = 2;
 const SERVICE: &str = "tertulia.control.v1.ControlService";
-
-/// A node that is asked, and what shows it that the caller may.
-pub struct Door {
-    /// Where it is.
-    pub url: String,
-    /// Makes a node token for one call of a method.
-    pub token: Box<dyn Fn(&str) -> String>,
-}
 
 /// What to do.
 #[derive(Debug, Args)]
@@ -183,21 +171,14 @@ pub async fn run(options: Options, door: &Door) -> anyhow::Result<ExitCode> {
         request["onlyHere"] = json!(true);
     }
     let path = format!("{SERVICE}/{method}");
-    let authorization = format!("Node {}", (door.token)(&path));
-    let answer = Http::new(Address::parse(&door.url)?)
-        .post_as(
-            &path,
-            "application/json",
-            Some(authorization),
-            request.to_string().into_bytes().into(),
-            TIMEOUT,
-        )
+    let answer = door
+        .call(&door.http()?, &path, &request)
         .await
         .with_context(|| format!("{} does not answer; --url names another node", door.url))?;
     let answer = match answer {
         Ok(answer) => answer,
-        Err((status, body)) => {
-            eprint!("{}", explain(&Refusal::of_json(status, &body)));
+        Err(refusal) => {
+            eprint!("{}", explain(&refusal));
             return Ok(ExitCode::FAILURE);
         }
     };

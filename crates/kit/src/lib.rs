@@ -21,6 +21,7 @@ pub mod discovery;
 pub mod job;
 pub mod lease;
 pub mod limit;
+pub mod stream;
 pub mod transport;
 
 #[cfg(all(unix, any(test, feature = "suites")))]

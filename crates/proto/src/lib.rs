@@ -13,6 +13,7 @@
 include!(concat!(env!("OUT_DIR"), "/contract.rs"));
 include!(concat!(env!("OUT_DIR"), "/tables.rs"));
 
+pub use tertulia::feed::v1 as feed;
 pub use tertulia::users::v1 as users;
 pub use tertulia::{chats::v1 as chats, control::v1 as control, errors::v1 as errors};
 pub use tertulia::{identity::v1 as identity, live::v1 as live, presence::v1 as presence};

@@ -13,9 +13,11 @@ use tertulia_kit::config::{Field, Loaded, Problems, Schema, Sources};
 use tertulia_kit::limit::Rate;
 use tertulia_kit::net::Net;
 use tertulia_kit::secret::Secret;
+use tertulia_kit::stream::nats as jetstream;
 use tertulia_kit::telemetry;
 use tertulia_kit::transport::nats::{self as calls, NodeKey};
 use tertulia_services::chats;
+use tertulia_services::feed;
 use tertulia_services::presence;
 use tertulia_store::{fjall, postgres, redis};
 
@@ -40,6 +42,10 @@ pub static SCHEMA: Schema = Schema {
         ("store", "Where everything is kept, and how."),
         ("bus", "How nodes hear of each other what happens."),
         ("redis", "What nodes share for a short while."),
+        (
+            "feed",
+            "What was committed, in one order, for an export and for other consumers.",
+        ),
         ("drain", "How the server stops."),
         ("metrics", "What the server counts."),
     ],
@@ -174,6 +180,16 @@ const FIELDS: &[Field] = &[
     Field::number("redis.cache_ms", 60_000, 0..=86_400_000, "For how long a profile that was read is kept in Redis for \
         all nodes. A change is seen by all at once, or after this time when the node that made it could not tell \
         Redis. 0: nothing is kept there."),
+    Field::switch("feed.enabled", false, "Whether what is committed is kept in one order for consumers, such as \
+        `tertulia feed follow`. The same on all nodes: what one commits that keeps none is a gap."),
+    Field::number("feed.keep_hours", 168, 1..=87_600, "For how many hours it is kept for consumers that are behind. Who \
+        is further behind is told so, and has to begin anew."),
+    Field::number("feed.keep_commits_max", 10_000_000, 1_000..=10_000_000_000, "For how many commits it is kept; of several messages \
+        that come at once many go into one. A commit takes about 50 bytes, and 11 more for each further event."),
+    Field::switch("feed.jetstream", false, "Whether a worker brings the feed into a stream of JetStream as well, on the \
+        servers of bus.url, for consumers that read it there."),
+    Field::number("feed.jetstream_replicas", 3, 1..=5, "On how many servers of NATS each record of that stream is, when \
+        it is made."),
     Field::number("drain.grace_ms", 10_000, 0..=600_000, "How long open calls and sessions have to end when \
         the server stops."),
     Field::number("drain.spread_ms", 5_000, 0..=600_000, "Over how long the clients of a stopping server \
@@ -203,6 +219,7 @@ pub struct Config {
     pub store: Store,
     pub bus: Bus,
     pub redis: Redis,
+    pub feed: Feed,
     pub drain: Drain,
     pub metrics: Metrics,
 }
@@ -302,6 +319,16 @@ pub struct Redis {
     pub prefix: String,
     pub answer_timeout_ms: u64,
     pub cache_ms: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Feed {
+    pub enabled: bool,
+    pub keep_hours: u32,
+    pub keep_commits_max: u64,
+    pub jetstream: bool,
+    pub jetstream_replicas: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -426,25 +453,27 @@ impl Chats {
 }
 
 impl Store {
-    /// How logs are kept in the data folder.
-    pub fn embedded(&self) -> fjall::Options {
+    /// How logs are kept in the data folder, with a feed of them or without.
+    pub fn embedded(&self, is_fed: bool) -> fjall::Options {
         fjall::Options {
             commit_batch_max: self.commit_batch_max,
             commit_bytes_max: self.commit_bytes_max,
             commit_queue_max: self.commit_queue_max,
             cache_mib: self.cache_mib as u64,
+            feed: is_fed,
             ..fjall::Options::default()
         }
     }
 
-    /// How logs are kept in PostgreSQL.
-    pub fn postgres(&self) -> postgres::Options {
+    /// How logs are kept in PostgreSQL, with a feed of them or without.
+    pub fn postgres(&self, is_fed: bool) -> postgres::Options {
         postgres::Options {
             lanes: self.lanes,
             readers: self.readers,
             commit_batch_max: self.commit_batch_max,
             commit_queue_max: self.commit_queue_max,
             cache_mib: self.cache_mib as u64,
+            feed: is_fed,
             standby_has_all: self.standby_has_all,
         }
     }
@@ -460,6 +489,24 @@ impl Bus {
             return Ok(None);
         };
         Ok(Some(nats::Options::new(address, self.prefix.parse()?)))
+    }
+
+    /// The stream of JetStream into which the feed is brought; nothing when there is none.
+    ///
+    /// # Errors
+    /// When the texts were not checked as those of the table are, or there is no NATS.
+    pub fn stream(&self, feed: &Feed) -> anyhow::Result<Option<jetstream::Options>> {
+        if !(feed.enabled && feed.jetstream) {
+            return Ok(None);
+        }
+        let address = self.address()?;
+        let address = address.context("feed.jetstream wants bus.url; set it, or leave it off")?;
+        Ok(Some(jetstream::Options {
+            address,
+            prefix: self.prefix.parse()?,
+            replicas: feed.jetstream_replicas,
+            keep: feed.keep(),
+        }))
     }
 
     /// How calls of other nodes are taken; nothing when none are.
@@ -517,6 +564,21 @@ impl Redis {
     /// For how long what was read is kept there; nothing when it is not.
     pub fn cache_kept(&self) -> Option<Duration> {
         (self.cache_ms > 0).then(|| Duration::from_millis(self.cache_ms))
+    }
+}
+
+impl Feed {
+    /// For how long it is kept.
+    pub fn keep(&self) -> Duration {
+        Duration::from_secs(u64::from(self.keep_hours) * 3_600)
+    }
+
+    /// How much is kept for consumers.
+    pub fn options(&self) -> feed::Options {
+        feed::Options {
+            keep: self.keep(),
+            keep_commits_max: self.keep_commits_max,
+        }
     }
 }
 

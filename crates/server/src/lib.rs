@@ -3,7 +3,10 @@
 pub mod anew;
 pub mod config;
 pub mod config_command;
+mod door;
 pub mod due;
+mod feed;
+pub mod feed_command;
 mod handing;
 pub mod harm;
 pub mod jobs;

@@ -9,6 +9,7 @@ use tertulia_kit::telemetry;
 use tertulia_server::anew;
 use tertulia_server::config::{self, Config};
 use tertulia_server::config_command::{self, ConfigCommand};
+use tertulia_server::feed_command;
 use tertulia_server::harm::Harm;
 use tertulia_server::jobs;
 use tertulia_server::migrate_store::{self, MigrateStore};
@@ -47,6 +48,8 @@ enum Command {
     Jobs(jobs::Command),
     /// Controls live sessions on all nodes of a deployment: lists, pushes, ends, revokes, drains.
     Sessions(sessions::Command),
+    /// Follows what is committed, in one order: an export that goes on where it was.
+    Feed(feed_command::Command),
     /// Computes what a deployment takes: nodes, cores, memory, network and storage.
     Plan(Plan),
     #[command(flatten)]
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
         Command::MigrateStore(command) => runtime.block_on(migrate_store::run(command)),
         Command::Jobs(command) => runtime.block_on(jobs::run(command)),
         Command::Sessions(command) => runtime.block_on(sessions::run(command)),
+        Command::Feed(command) => runtime.block_on(feed_command::run(command)),
         Command::Plan(command) => plan::run(command),
         Command::Client(command) => runtime.block_on(tertulia_cli::run(command)),
     };

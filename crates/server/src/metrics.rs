@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -20,10 +21,13 @@ use tertulia_kit::lifecycle::{Kind, Lifecycle};
 use tertulia_kit::metrics::{self, Metrics};
 use tertulia_kit::transport;
 use tertulia_kit::transport::http2::Remote;
+use tertulia_services::feed::Feed;
+use tertulia_services::feed::relay::Relay;
 use tertulia_services::presence::Presence;
 use tertulia_store::redis::Redis;
 use tokio::net::TcpListener;
 
+use crate::feed::Seen;
 use crate::stores::Stores;
 
 /// Every number there is.
@@ -140,6 +144,55 @@ pub fn of_handing_on(metrics: &Metrics, remotes: Vec<Remote>) {
         "tertulia_remotes_left_out_total",
         "Times at which one of them was left out.",
         sum(|remote| remote.numbers().left_out.get()),
+    );
+}
+
+/// What became of the feed here, and how its consumers stand; the latter only on workers.
+pub fn of_feed(metrics: &Metrics, feed: &Arc<Feed>, seen: &Arc<Seen>) {
+    let counted = Arc::clone(feed);
+    metrics.counter(
+        "tertulia_feed_given_total",
+        "Events that this node gave to consumers of the feed.",
+        move || counted.given.get(),
+    );
+    let counted = Arc::clone(feed);
+    metrics.counter(
+        "tertulia_feed_gaps_total",
+        "How often this node told a consumer of the feed that it can not go on.",
+        move || counted.gaps.get(),
+    );
+    let counted = Arc::clone(feed);
+    metrics.counter(
+        "tertulia_feed_dropped_total",
+        "Commits that this node dropped from the feed, because they were kept for long enough.",
+        move || counted.dropped.get(),
+    );
+    let looked = Arc::clone(seen);
+    metrics.gauge(
+        "tertulia_feed_consumers",
+        "Consumers of the feed.",
+        move || looked.consumers.load(Ordering::Relaxed),
+    );
+    let looked = Arc::clone(seen);
+    metrics.gauge(
+        "tertulia_feed_stuck_consumers",
+        "Consumers of the feed that can not go on, because what they lack is not kept.",
+        move || looked.stuck.load(Ordering::Relaxed),
+    );
+    let looked = Arc::clone(seen);
+    metrics.gauge(
+        "tertulia_feed_lag_seconds",
+        "For how long the oldest event waits that a consumer of the feed has not acknowledged.",
+        move || looked.lag_s.load(Ordering::Relaxed),
+    );
+}
+
+/// How much of the feed this node brought into its stream.
+pub fn of_relay(metrics: &Metrics, relay: Arc<Relay>) {
+    metrics.counter(
+        "tertulia_feed_brought_total",
+        "Events of the feed that this node brought into the stream of JetStream.",
+        move || relay.brought.get(),
     );
 }
 

@@ -17,8 +17,10 @@ use tertulia_kit::lock::DataFolder;
 use tertulia_kit::metrics::Metrics;
 use tertulia_kit::secret::Secret;
 use tertulia_services::chats::ChatStore;
+use tertulia_services::feed::{Consumers, Outbox};
 use tertulia_services::identity::{AccountStore, Peppers};
 use tertulia_services::users::ProfileStore;
+use tertulia_store::consumers;
 use tertulia_store::fjall;
 use tertulia_store::jobs;
 use tertulia_store::postgres::{self, NodeLease, Postgres, Target};
@@ -148,7 +150,7 @@ impl Stores {
     ) -> anyhow::Result<Stores> {
         Moved::refuse(folder.path())?;
         let people = Sqlite::open(&people(folder.path())).await?;
-        let options = harm.of_store(config.store.embedded());
+        let options = harm.of_store(config.store.embedded(config.feed.enabled));
         let chats = fjall::ChatLog::open(&chats(folder.path()), options, feed, clock).await?;
 
         let closing = people.clone();
@@ -190,7 +192,13 @@ impl Stores {
         let (kept, told) = (Arc::clone(&lease), lifecycle.told(Kind::Work));
         lifecycle.spawn(Kind::Work, "node id", async move { kept.keep(told).await });
         let people = Postgres::of(target);
-        let chats = postgres::ChatLog::open(target, config.store.postgres(), feed, clock).await?;
+        let chats = postgres::ChatLog::open(
+            target,
+            config.store.postgres(config.feed.enabled),
+            feed,
+            clock,
+        )
+        .await?;
         let leases = postgres::Leases::of(target);
         let told = lifecycle.told(Kind::Work);
         let watching = anew::watch_server(Arc::clone(&chats), lifecycle.clone(), told);
@@ -218,6 +226,20 @@ impl Stores {
                 leases,
             },
         })
+    }
+
+    /// What was committed in one order, and who remembers how far each consumer has got.
+    pub fn feed(&self) -> (Arc<dyn Outbox>, Arc<dyn Consumers>) {
+        match &self.engine {
+            Engine::Embedded { people, chats } => (
+                chats.clone(),
+                Arc::new(consumers::Consumers::beside(people)),
+            ),
+            Engine::Postgres { people, chats, .. } => (
+                chats.clone(),
+                Arc::new(consumers::Consumers::beside(people)),
+            ),
+        }
     }
 
     /// What says which of the nodes that have the same does what is to be done once; nothing when there is one.

@@ -43,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::due;
+use crate::feed;
 use crate::handing;
 use crate::harm::Harm;
 use crate::jobs;
@@ -215,7 +216,9 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     let (keeping, told) = (presence.clone(), lifecycle.told(Kind::Work));
     lifecycle.spawn(Kind::Work, "presence", presence::keep(keeping, told));
     let everybody = everybody(&config, clock.clone()).await?;
-    let (router, grpc_health) = full_router(&services, live.clone(), |grpc_health| Control {
+    let (durable, seen) = feed::kept(&config, &stores, &clock, &lifecycle);
+    let kept = Arc::clone(&durable);
+    let (router, grpc_health) = full_router(&services, live.clone(), kept, |grpc_health| Control {
         live: live.clone(),
         identity: identity.clone(),
         chats: chats.clone(),
@@ -300,6 +303,12 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     }
     if !remotes.is_empty() {
         metrics::of_handing_on(&numbers, remotes);
+    }
+    if durable.is_kept() {
+        metrics::of_feed(&numbers, &durable, &seen);
+    }
+    if let Some(relay) = feed::into_stream(&config, &stores, &lifecycle).await? {
+        metrics::of_relay(&numbers, relay);
     }
     if let Some(leader) = leader {
         metrics::of_leader(&numbers, leader);

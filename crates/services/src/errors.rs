@@ -48,6 +48,10 @@ pub const ALL: &[(Kind, &str)] = &[
     (Kind::PermissionDenied, "USERS_ONLY"),
     (Kind::Unauthenticated, "BAD_NODE_TOKEN"),
     (Kind::NotFound, "NODE_NOT_FOUND"),
+    (Kind::FailedPrecondition, "FEED_OFF"),
+    (Kind::NotFound, "CONSUMER_NOT_FOUND"),
+    (Kind::FailedPrecondition, "FEED_GAP"),
+    (Kind::FailedPrecondition, "FEED_RESTARTED"),
 ];
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -330,4 +334,24 @@ pub fn bad_node_token() -> Failure {
 pub fn node_not_found() -> Failure {
     let words = "no node of that number has answered";
     Failure::new(Kind::NotFound, "NODE_NOT_FOUND", words)
+}
+
+pub fn feed_off() -> Failure {
+    let words = "this deployment keeps no feed";
+    Failure::new(Kind::FailedPrecondition, "FEED_OFF", words)
+}
+
+pub fn consumer_not_found() -> Failure {
+    let words = "the feed has no such consumer";
+    Failure::new(Kind::NotFound, "CONSUMER_NOT_FOUND", words)
+}
+
+pub fn feed_gap() -> Failure {
+    let words = "what follows the consumer's place is not kept any more";
+    Failure::new(Kind::FailedPrecondition, "FEED_GAP", words)
+}
+
+pub fn feed_restarted() -> Failure {
+    let words = "the consumer's place is of another history";
+    Failure::new(Kind::FailedPrecondition, "FEED_RESTARTED", words)
 }

@@ -9,6 +9,7 @@ pub mod ids;
 
 pub mod access;
 pub mod chats;
+pub mod feed;
 pub mod identity;
 pub mod presence;
 pub mod users;

@@ -13,6 +13,7 @@ mod claims;
 mod disk;
 pub(crate) mod export;
 mod faults;
+mod feed;
 mod floor;
 mod health;
 mod journal;
@@ -65,6 +66,8 @@ pub struct Options {
     pub commit_queue_max: usize,
     /// What all caches take together, in MiB. The newest writes are kept in memory besides, in tens of MiB.
     pub cache_mib: u64,
+    /// A feed is kept of what is committed.
+    pub feed: bool,
     /// Where to abort the process, for crash tests.
     pub crash_at: Option<CrashPoint>,
     /// How many messages are written before that.
@@ -80,6 +83,7 @@ impl Default for Options {
             commit_bytes_max: 4 << 20,
             commit_queue_max: 8_192,
             cache_mib: 64,
+            feed: false,
             crash_at: None,
             crash_after: 0,
             sabotage: None,
@@ -149,10 +153,7 @@ impl ChatLog {
         committed: Arc<dyn Committed>,
         clock: SharedClock,
     ) -> Result<Arc<ChatLog>> {
-        let shared = Arc::new(Shared {
-            sabotage: options.sabotage,
-            ..Shared::open(folder, options.cache_mib, clock)?
-        });
+        let shared = Arc::new(Shared::open(folder, &options, clock)?);
         let (queue, requests) = sync_channel(options.commit_queue_max.max(1));
         let (teller, telling) = teller(committed);
         let queue_bytes_max = options.commit_bytes_max.saturating_mul(QUEUE_BATCHES_MAX);

@@ -2,6 +2,7 @@
 //! good at; and moving from one to the other. Only here is a driver or a query known, and there is no rule of chat in here.
 
 pub mod cached;
+pub mod consumers;
 pub mod fjall;
 pub mod jobs;
 pub mod moving;

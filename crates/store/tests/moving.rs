@@ -16,14 +16,16 @@ use tertulia_kit::clock::ManualClock;
 use tertulia_kit::instances::postgres::Instance;
 use tertulia_kit::job::{JobId, Jobs as _, NewJob};
 use tertulia_services::chats::{
-    Act, Chat, ChatKind, ChatStore, Command, Committed, Done, Draft, Fact, Forward, ForwardedCopy,
-    Invite, Limits, Mentions, NewChat, NewMessage, Pair, Position, Role, SEND_KEYS_KEPT_MS,
-    Scheduled, SendKey,
+    Act, Chat, ChatKind, ChatStore, Command, Committed, Done, Draft, Epoch, Fact, Forward,
+    ForwardedCopy, Invite, Limits, Mentions, NewChat, NewMessage, Pair, Position, Role,
+    SEND_KEYS_KEPT_MS, Scheduled, SendKey,
 };
+use tertulia_services::feed::{self, Consumer, ConsumerId, Consumers as _, Found, Place};
 use tertulia_services::identity::AccountStore as _;
 use tertulia_services::identity::suite::account;
 use tertulia_services::ids::{ChatId, LoginId, MessageId, ScheduledId, UserId};
 use tertulia_services::users::{ProfileStore as _, Update};
+use tertulia_store::consumers::Consumers;
 use tertulia_store::fjall;
 use tertulia_store::jobs::Jobs;
 use tertulia_store::moving::{Bounds, Move, MoveError, Phase, Progress, Report};
@@ -118,6 +120,16 @@ impl Folder {
         }
         let failed = jobs.claim("work 2", 1, Duration::ZERO).await.unwrap();
         assert!(jobs.bury(&failed[0], "no such thing").await.unwrap());
+        let consumer = Consumer {
+            name: "export".into(),
+            id: ConsumerId(7),
+            epoch: Epoch(1),
+            place: Place(1 << 40),
+            made_at_ms: BEGIN_MS,
+            moved_at_ms: BEGIN_MS,
+        };
+        let consumers = Consumers::beside(&people);
+        consumers.make(consumer).await.unwrap();
         people.close().await;
     }
 
@@ -396,6 +408,20 @@ async fn what_was_moved_is_found_as_it_was_and_positions_and_send_keys_go_on() {
     assert_eq!(here.epoch(), there.epoch());
     let position = here.position().await.unwrap();
     assert_eq!(position, there.position().await.unwrap());
+    // Who follows the feed and had everything goes on, and who had not is told.
+    let all = feed::Bounds {
+        events_max: 500,
+        bytes_max: 1 << 20,
+    };
+    let nothing = feed::Outbox::after(&*there, Place::behind(position), all)
+        .await
+        .unwrap();
+    assert_eq!(nothing, Found::Events(Vec::new()));
+    let first = Place::of(Position(1), 0);
+    assert_eq!(
+        feed::Outbox::after(&*there, first, all).await.unwrap(),
+        Found::Gap
+    );
     let (was, is) = (seen(&*here).await, seen(&*there).await);
     for (was, is) in was.chats.iter().zip(&is.chats) {
         assert_eq!(was, is);

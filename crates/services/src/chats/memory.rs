@@ -3,6 +3,7 @@
 
 mod rows;
 
+use std::collections::BTreeMap;
 use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use super::decide;
 use super::decide::View as _;
 use super::model::*;
 use super::ports::*;
+use crate::feed::Place;
 use crate::ids::{ChatId, UserId};
 use rows::Rows;
 
@@ -37,6 +39,28 @@ impl Memory {
             committed,
             rows: Mutex::default(),
         })
+    }
+
+    /// The history that it holds.
+    pub(crate) fn history(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// What each commit appended, in the order of the commits and of the logs; and from where on the feed has it.
+    pub(crate) fn commits(&self) -> (Place, BTreeMap<Position, Vec<Arc<Event>>>) {
+        let rows = self.rows.lock();
+        let mut commits: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (position, event) in rows.events.values() {
+            let commit = commits.entry(Position(*position)).or_default();
+            commit.push(Arc::clone(event));
+        }
+        (rows.fed_from, commits)
+    }
+
+    /// From now on the feed has what is behind this place.
+    pub(crate) fn keep_from(&self, place: Place) {
+        let mut rows = self.rows.lock();
+        rows.fed_from = rows.fed_from.max(place);
     }
 }
 

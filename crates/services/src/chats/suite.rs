@@ -11,7 +11,7 @@
     reason = "this is a test, only compiled where an adapter asks for it"
 )]
 
-mod bench;
+pub(crate) mod bench;
 mod chats;
 mod due;
 mod history;

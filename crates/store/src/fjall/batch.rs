@@ -3,7 +3,7 @@
 use ::fjall::{Keyspace, OwnedWriteBatch};
 use rustc_hash::FxHashMap;
 
-use super::disk::{Disk, META_POSITION};
+use super::disk::{Disk, META_FED, META_POSITION};
 use crate::rows::codec;
 use crate::rows::round::Round;
 
@@ -16,7 +16,7 @@ pub fn batch(round: &Round, disk: &Disk, keys: &Keyspace, row: &mut Vec<u8>) -> 
         + round.own_events.len()
         + round.own_heads.len()
         + round.index.len()
-        + 1;
+        + 3;
     let mut batch = disk.batch(rows);
     for ((chat, seq), (position, event)) in by_key(&round.events) {
         codec::write_event(row, *position, event);
@@ -55,7 +55,15 @@ pub fn batch(round: &Round, disk: &Disk, keys: &Keyspace, row: &mut Vec<u8>) -> 
             Some(value) => batch.insert(&disk.index, &key[..], &value[..]),
         }
     }
-    batch.insert(&disk.meta, META_POSITION, round.position.to_be_bytes());
+    let position = round.position.to_be_bytes();
+    batch.insert(&disk.meta, META_POSITION, position);
+    if let Some(feed) = &disk.feed {
+        batch.insert(&disk.meta, META_FED, position);
+        if let Some((at_ms, events)) = round.appended() {
+            codec::write_fed(row, at_ms, &events);
+            batch.insert(feed, position, &row[..]);
+        }
+    }
     batch
 }
 

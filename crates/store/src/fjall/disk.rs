@@ -8,7 +8,8 @@
 //! user_heads    user              -> the seq of its newest event
 //! index         table, ...        -> everything that is small: see `rows::index`
 //! send_keys_*   hash of send key  -> what it was used for; a table for each week
-//! meta          format, epoch, position
+//! feed          position          -> when it was committed, which events it brought; when a feed is kept
+//! meta          format, epoch, position; how far the feed has it, and from where on
 //! ```
 //! A table of the engine takes memory for what it has not yet written and files for what it has, also when it
 //! is empty; so there is one for each large noun, and one for all the small ones.
@@ -25,6 +26,7 @@ use tertulia_services::chats::Epoch;
 use tertulia_services::errors;
 use thiserror::Error;
 
+use super::feed;
 use super::journal;
 use super::reader::Reader;
 use super::unmade;
@@ -49,6 +51,8 @@ pub struct Disk {
     pub user_heads: Keyspace,
     pub index: Keyspace,
     pub meta: Keyspace,
+    /// None when no feed is kept.
+    pub feed: Option<Keyspace>,
     pub reads: Reads,
 }
 
@@ -65,6 +69,10 @@ const CHATS: &str = "chats";
 const META_FORMAT: &str = "format";
 const META_EPOCH: &str = "epoch";
 pub const META_POSITION: &str = "position";
+/// The last commit that the feed has.
+pub const META_FED: &str = "fed";
+/// The place behind which the feed has everything.
+pub const META_FED_FROM: &str = "fed_from";
 
 /// The folder is not one that this program can use.
 #[derive(Debug, Error)]
@@ -81,8 +89,8 @@ enum Unusable {
 }
 
 impl Disk {
-    /// Opens the tables in `folder`, or makes them.
-    pub fn open(folder: &Path, cache_bytes: u64) -> Result<(Disk, Epoch)> {
+    /// Opens the tables in `folder`, or makes them; with that of the feed when one is kept.
+    pub fn open(folder: &Path, cache_bytes: u64, is_fed: bool) -> Result<(Disk, Epoch)> {
         let db = database(folder, cache_bytes)?;
         let table = |name: &str, memtable_mib: u64| {
             db.keyspace(name, || table_options(memtable_mib))
@@ -98,10 +106,14 @@ impl Disk {
             user_events: table("user_events", 4)?,
             user_heads: table("user_heads", 4)?,
             index: table("index", 8)?,
+            feed: is_fed.then(|| table("feed", 4)).transpose()?,
             meta,
             reads: Reads::default(),
             db,
         };
+        if disk.feed.is_some() {
+            feed::begin(&disk)?;
+        }
         Ok((disk, epoch))
     }
 

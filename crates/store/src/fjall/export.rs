@@ -47,7 +47,7 @@ type Span = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 impl Export {
     pub fn open(folder: &Path) -> Result<Export> {
-        let (disk, epoch) = Disk::open(folder, CACHE_BYTES)?;
+        let (disk, epoch) = Disk::open(folder, CACHE_BYTES, false)?;
         Ok(Export {
             send_keys: SendKeys::open(&disk.db)?,
             position: disk.position()?,

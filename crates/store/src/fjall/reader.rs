@@ -178,14 +178,14 @@ impl<'a> Reader<'a> {
         bytes.map_or(Ok(0), |bytes| codec::read_head(&bytes).map_err(corrupt))
     }
 
-    fn get(&self, table: &Keyspace, key: &[u8]) -> Result<Option<Slice>> {
+    pub(super) fn get(&self, table: &Keyspace, key: &[u8]) -> Result<Option<Slice>> {
         let found = self.at.get(table, key).map_err(unavailable)?;
         self.disk.reads.asked.add(1);
         self.disk.reads.rows.add(u64::from(found.is_some()));
         Ok(found)
     }
 
-    fn range<K: AsRef<[u8]>>(
+    pub(super) fn range<K: AsRef<[u8]>>(
         &self,
         table: &Keyspace,
         range: impl RangeBounds<K>,

@@ -29,7 +29,7 @@ const STANDING_ROWS: usize = 4;
 
 impl ChatLog {
     /// Reads `rows` rows or so where it is best done.
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         rows: usize,
         read: impl FnOnce(&Shared) -> Result<T> + Send + 'static,

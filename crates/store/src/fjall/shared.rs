@@ -13,13 +13,13 @@ use tertulia_kit::error::Result;
 use tertulia_services::chats::{ChatKind, Epoch, Fact, Membership, Seq};
 use tertulia_services::ids::{ChatId, UserId};
 
-use super::Sabotage;
 use super::disk::Disk;
 use super::faults::Faults;
 use super::floor::Floor;
 use super::health::Health;
 use super::recent::Recent;
 use super::send_keys::SendKeys;
+use super::{Options, Sabotage};
 use crate::rows::cache::Cache;
 use crate::rows::round::Round;
 use crate::rows::{Row, index, known};
@@ -55,11 +55,11 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Opens the tables in `folder`; all caches together take `cache_mib`.
-    pub fn open(folder: &Path, cache_mib: u64, clock: SharedClock) -> Result<Shared> {
-        let sixteenth = (cache_mib.max(1) << 20) / 16;
+    /// Opens the tables in `folder`; all caches together take as much as the options say.
+    pub fn open(folder: &Path, options: &Options, clock: SharedClock) -> Result<Shared> {
+        let sixteenth = (options.cache_mib.max(1) << 20) / 16;
         // Most for the engine's blocks; the rows of chats are asked for at every send and every connect.
-        let (disk, epoch) = Disk::open(folder, sixteenth * 8)?;
+        let (disk, epoch) = Disk::open(folder, sixteenth * 8, options.feed)?;
         let position = disk.position()?;
         Ok(Shared {
             send_keys: SendKeys::open(&disk.db)?,
@@ -78,7 +78,7 @@ impl Shared {
             queued_bytes: AtomicUsize::new(0),
             health: Health::default(),
             faults: Faults::default(),
-            sabotage: None,
+            sabotage: options.sabotage,
         })
     }
 

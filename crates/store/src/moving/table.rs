@@ -119,6 +119,19 @@ pub const TABLES: &[Table] = &[
         from: From::People,
     },
     Table {
+        name: "feed_consumers",
+        columns: &[
+            ("name", Text),
+            ("consumer_id", Int),
+            ("epoch", Int),
+            ("place", Int),
+            ("made_at_ms", Int),
+            ("moved_at_ms", Int),
+        ],
+        key: 1,
+        from: From::People,
+    },
+    Table {
         name: "chats",
         columns: &[
             ("chat_id", Int),

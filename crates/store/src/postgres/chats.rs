@@ -23,6 +23,7 @@
 //! another order than the one given, as with two calls at once.
 
 mod cache;
+mod feed;
 mod fetch;
 mod health;
 pub(super) mod history;
@@ -70,6 +71,8 @@ pub struct Options {
     pub commit_queue_max: usize,
     /// What all caches take together, in MiB.
     pub cache_mib: u64,
+    /// A feed is kept of what is committed.
+    pub feed: bool,
     /// A standby that takes over has everything that was acknowledged.
     pub standby_has_all: bool,
 }
@@ -82,6 +85,7 @@ impl Default for Options {
             commit_batch_max: 1_024,
             commit_queue_max: 8_192,
             cache_mib: 64,
+            feed: false,
             standby_has_all: false,
         }
     }

@@ -4,6 +4,8 @@
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres, Row as _};
+use tertulia_services::chats::Position;
+use tertulia_services::feed::Place;
 
 use super::Target;
 use super::chats::history::{ON_ITS_WAY, PLACE};
@@ -173,11 +175,25 @@ impl Import {
             sqlx::raw_sql(analyze).execute(&mut self.connection).await?;
         }
         let mut tx = self.connection.begin().await?;
-        sqlx::query("INSERT INTO chat_writers (writer, position, round) VALUES ($1, $2, 0)")
-            .bind(EMBEDDED)
-            .bind(origin.position.cast_signed())
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query(
+            "INSERT INTO chat_writers (writer, position, round, is_fed) VALUES ($1, $2, 0, TRUE)",
+        )
+        .bind(EMBEDDED)
+        .bind(origin.position.cast_signed())
+        .execute(&mut *tx)
+        .await?;
+        // What was in the feed of the embedded store is not brought. Who had taken all of it goes on, and everybody else
+        // is told of the gap.
+        let last = "SELECT position, COUNT(*) FROM chat_events GROUP BY position ORDER BY position DESC LIMIT 1";
+        if let Some(last) = sqlx::query(last).fetch_optional(&mut *tx).await? {
+            let position = Position(last.try_get::<i64, _>(0)?.cast_unsigned());
+            let count = usize::try_from(last.try_get::<i64, _>(1)?).unwrap_or(1);
+            let from = Place::of(position, count.saturating_sub(1));
+            sqlx::query("INSERT INTO feed_kept (only_row, from_place) VALUES (TRUE, $1)")
+                .bind(from.0.cast_signed())
+                .execute(&mut *tx)
+                .await?;
+        }
         let open = format!("UPDATE chat_history SET place = {PLACE}, base = $1");
         sqlx::query(AssertSqlSafe(open))
             .bind((origin.position + LEAP).cast_signed())

@@ -5,6 +5,7 @@
 
 mod chat;
 mod event;
+mod feed;
 mod member;
 mod own;
 mod parts;
@@ -19,6 +20,7 @@ use thiserror::Error;
 
 pub use chat::{Marks, StoredChat, read_chat, read_marks, write_chat};
 pub use event::{read_event, read_event_position, write_event};
+pub use feed::{EventKey, read_fed, write_fed};
 pub use member::{
     read_invite, read_membership, read_scheduled, write_invite, write_membership, write_scheduled,
 };

@@ -11,7 +11,7 @@ use tertulia_services::chats::{
 };
 use tertulia_services::ids::{ChatId, UserId};
 
-use super::codec::{self, Corrupt, SendHash};
+use super::codec::{self, Corrupt, EventKey, SendHash};
 use super::index::{self, Changes, Over};
 use super::{Below, Row, corrupt, known};
 
@@ -97,6 +97,19 @@ impl Round {
             && self.own_events.is_empty()
             && self.used.is_empty()
             && self.index.is_empty()
+    }
+
+    /// What this commit appends to the logs of chats, in the order of the feed, and when; none when that is nothing.
+    pub fn appended(&self) -> Option<(i64, Vec<EventKey>)> {
+        let new = self.events.iter();
+        let new = new.filter(|(_, (position, _))| *position == self.position);
+        let (mut at_ms, mut keys) = (i64::MIN, Vec::with_capacity(self.events.len()));
+        for (key, (_, event)) in new {
+            at_ms = at_ms.max(event.at_ms);
+            keys.push(*key);
+        }
+        keys.sort_unstable();
+        (!keys.is_empty()).then_some((at_ms, keys))
     }
 
     /// A chat as it is now.

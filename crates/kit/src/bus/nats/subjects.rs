@@ -16,6 +16,9 @@ const CALL: &str = "call";
 /// Below it is what every node does that hears it.
 const ALL: &str = "all";
 
+/// Below it is what others read at their own pace, and so the stream is called as well.
+const FEED: &str = "feed";
+
 /// How long a prefix may be.
 const PREFIX_BYTES_MAX: usize = 64;
 
@@ -32,6 +35,16 @@ impl Prefix {
     /// Below it answers come.
     pub(crate) fn inbox(&self) -> String {
         format!("{}.{INBOX}", self.0)
+    }
+
+    /// Where records of a sort are appended.
+    pub(crate) fn fed(&self, kind: &str) -> String {
+        format!("{}.{FEED}.{kind}", self.0)
+    }
+
+    /// What the stream of them is called: the names of streams have no dots.
+    pub(crate) fn stream(&self) -> String {
+        format!("{}-{FEED}", self.0.replace('.', "-"))
     }
 
     /// Where a method of a service is called.

@@ -9,11 +9,14 @@ use tertulia_kit::error::Result;
 use crate::chats::decide::{ReactionKey, Used, View, Write};
 use crate::chats::model::*;
 use crate::chats::ports::{Page, SEND_KEYS_KEPT_MS};
+use crate::feed::Place;
 use crate::ids::{ChatId, ScheduledId, UserId};
 
 #[derive(Default)]
 pub struct Rows {
     pub position: u64,
+    /// From where on the feed has what was committed.
+    pub fed_from: Place,
     /// For the keys.
     pub now_ms: i64,
     pub chats: HashMap<ChatId, Row>,

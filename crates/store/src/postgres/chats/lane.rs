@@ -225,11 +225,12 @@ impl Lane {
             return Ok(());
         }
         sqlx::query(
-            "INSERT INTO chat_writers (writer, position, round)
-             SELECT $1::bigint, COALESCE(MAX(position), 0), 0 FROM chat_writers
+            "INSERT INTO chat_writers (writer, position, round, is_fed)
+             SELECT $1::bigint, COALESCE(MAX(position), 0), 0, $2 FROM chat_writers
              ON CONFLICT (writer) DO NOTHING",
         )
         .bind(self.writer)
+        .bind(self.shared.options.feed)
         .execute(connection)
         .await?;
         self.marked = Some(Instant::now());
@@ -327,6 +328,7 @@ async fn attempt<'t>(
             writer,
             round: rand::random(),
             week: super::week(shared.clock.now_ms()),
+            is_fed: shared.options.feed,
         };
         if let Err(error) = put(&mut tx, &round, &mark).await {
             return nothing(error.into());

@@ -15,7 +15,46 @@ pub struct Mark {
     pub round: i64,
     /// In which week its send keys are.
     pub week: i64,
+    /// What it appends goes into the feed.
+    pub is_fed: bool,
 }
+
+/// What every commit writes, with the mark of a writer that feeds or does not.
+macro_rules! logs {
+    ($is_fed:literal, $feed:literal) => {
+        concat!(
+            "WITH event AS (
+                 INSERT INTO chat_events (chat_id, seq, position, content)
+                 SELECT chat_id, seq, $3::bigint, content
+                 FROM UNNEST($1::bigint[], $2::bigint[], $4::bytea[]) AS new (chat_id, seq, content)
+             ), send_key AS (
+                 INSERT INTO chat_send_keys (week, hash, content)
+                 SELECT $5::bigint, hash, content FROM UNNEST($6::bytea[], $7::bytea[]) AS new (hash, content)
+                 ON CONFLICT (week, hash) DO UPDATE SET content = excluded.content
+             ), writer AS (
+                 INSERT INTO chat_writers (writer, position, round, is_fed) VALUES ($8, $3, $9, ",
+            $is_fed,
+            ") ON CONFLICT (writer) DO UPDATE SET position = excluded.position, round = excluded.round
+             )",
+            $feed,
+            " INSERT INTO chats (chat_id, moved_at, marked_at, head, last_message, content)
+             SELECT * FROM UNNEST($10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
+                                  $14::bigint[], $15::bytea[])
+             ON CONFLICT (chat_id) DO UPDATE
+             SET moved_at = excluded.moved_at, marked_at = excluded.marked_at, head = excluded.head,
+                 last_message = excluded.last_message, content = excluded.content"
+        )
+    };
+}
+
+const LOGS: &str = logs!("FALSE", "");
+const LOGS_AND_FEED: &str = logs!(
+    "TRUE",
+    ", feed AS (
+         INSERT INTO feed_commits (position, writer, content)
+         SELECT $3::bigint, $8::bigint, $16::bytea WHERE $16 IS NOT NULL
+     )"
+);
 
 /// Writes all rows of a round.
 pub async fn put(
@@ -73,44 +112,35 @@ async fn logs(
         .iter()
         .map(|(_, used)| encoded(|row| codec::write_used(row, used)));
     let uses: Vec<Vec<u8>> = uses.collect();
-    sqlx::query(
-        "WITH event AS (
-             INSERT INTO chat_events (chat_id, seq, position, content)
-             SELECT chat_id, seq, $3::bigint, content
-             FROM UNNEST($1::bigint[], $2::bigint[], $4::bytea[]) AS new (chat_id, seq, content)
-         ), send_key AS (
-             INSERT INTO chat_send_keys (week, hash, content)
-             SELECT $5::bigint, hash, content FROM UNNEST($6::bytea[], $7::bytea[]) AS new (hash, content)
-             ON CONFLICT (week, hash) DO UPDATE SET content = excluded.content
-         ), writer AS (
-             INSERT INTO chat_writers (writer, position, round) VALUES ($8, $3, $9)
-             ON CONFLICT (writer) DO UPDATE SET position = excluded.position, round = excluded.round
-         )
-         INSERT INTO chats (chat_id, moved_at, marked_at, head, last_message, content)
-         SELECT * FROM UNNEST($10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
-                              $14::bigint[], $15::bytea[])
-         ON CONFLICT (chat_id) DO UPDATE
-         SET moved_at = excluded.moved_at, marked_at = excluded.marked_at, head = excluded.head,
-             last_message = excluded.last_message, content = excluded.content",
-    )
-    .bind(&events.chats)
-    .bind(&events.seqs)
-    .bind(round.position.cast_signed())
-    .bind(&events.contents)
-    .bind(mark.week)
-    .bind(&hashes)
-    .bind(&uses)
-    .bind(mark.writer)
-    .bind(mark.round)
-    .bind(&chats.ids)
-    .bind(&chats.moved_at)
-    .bind(&chats.marked_at)
-    .bind(&chats.heads)
-    .bind(&chats.last)
-    .bind(&chats.contents)
-    .execute(connection)
-    .await
-    .map(drop)
+    let logs = sqlx::query(match mark.is_fed {
+        true => LOGS_AND_FEED,
+        false => LOGS,
+    });
+    let logs = logs
+        .bind(&events.chats)
+        .bind(&events.seqs)
+        .bind(round.position.cast_signed())
+        .bind(&events.contents)
+        .bind(mark.week)
+        .bind(&hashes)
+        .bind(&uses)
+        .bind(mark.writer)
+        .bind(mark.round)
+        .bind(&chats.ids)
+        .bind(&chats.moved_at)
+        .bind(&chats.marked_at)
+        .bind(&chats.heads)
+        .bind(&chats.last)
+        .bind(&chats.contents);
+    let logs = match mark.is_fed {
+        true => logs.bind(
+            round
+                .appended()
+                .map(|(at_ms, events)| encoded(|row| codec::write_fed(row, at_ms, &events))),
+        ),
+        false => logs,
+    };
+    logs.execute(connection).await.map(drop)
 }
 
 /// Events of earlier commits with another content.

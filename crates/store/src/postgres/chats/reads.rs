@@ -34,6 +34,7 @@ macro_rules! on_connection {
             .await
     };
 }
+pub(super) use on_connection;
 
 #[async_trait]
 impl ChatStore for ChatLog {

@@ -1,0 +1,205 @@
+//! What is printed of the feed: a line for each event, and a table of the consumers.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+/// How much of the end of a file is read at first to find its last line.
+const END_BYTES: u64 = 64 << 10;
+
+/// Where the lines go.
+pub enum Lines {
+    /// Each event at least once.
+    Stdout,
+    /// Each event once, on disk before it is acknowledged.
+    File {
+        file: File,
+        /// The last line; none when there is none.
+        last: Value,
+    },
+}
+
+impl Lines {
+    /// A file that is there is gone on with: a line that was torn when somebody was killed is cut off, and what is in it
+    /// is not written again.
+    pub fn into(path: &Path) -> io::Result<Lines> {
+        let options = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .clone();
+        let mut file = options.open(path)?;
+        let (whole, last) = last_line(&mut file)?;
+        file.set_len(whole)?;
+        file.seek(SeekFrom::End(0))?;
+        let last = match last.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(&last)?,
+        };
+        Ok(Lines::File { file, last })
+    }
+
+    /// Writes the events of an answer; gives the place of the last one.
+    pub fn print(&mut self, batch: &Value) -> io::Result<Option<Value>> {
+        let entries = batch["entries"].as_array().map_or(&[][..], Vec::as_slice);
+        let Some(newest) = entries.last() else {
+            return Ok(None);
+        };
+        let epoch = &batch["epoch"];
+        let line = |entry: &Value| json!({"place": entry["place"], "epoch": epoch, "event": entry["event"]});
+        match self {
+            Lines::Stdout => {
+                let mut out = io::stdout().lock();
+                for entry in entries {
+                    writeln!(out, "{}", line(entry))?;
+                }
+                out.flush()?;
+            }
+            Lines::File { file, last } => {
+                let had = (last["epoch"] == *epoch).then(|| place(last));
+                let mut out = BufWriter::new(&*file);
+                for entry in entries.iter().filter(|entry| Some(place(entry)) > had) {
+                    writeln!(out, "{}", line(entry))?;
+                }
+                out.flush()?;
+                drop(out);
+                file.sync_data()?;
+                *last = line(newest);
+            }
+        }
+        Ok(Some(newest["place"].clone()))
+    }
+}
+
+fn place(entry: &Value) -> u64 {
+    let place = entry["place"].as_str();
+    place.and_then(|place| place.parse().ok()).unwrap_or(0)
+}
+
+/// How long a file is up to the end of its last whole line, and that line.
+fn last_line(file: &mut File) -> io::Result<(u64, Vec<u8>)> {
+    let length = file.metadata()?.len();
+    let mut window = END_BYTES;
+    loop {
+        let from = length.saturating_sub(window);
+        file.seek(SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        file.take(length - from).read_to_end(&mut bytes)?;
+        let is_end = |byte: &u8| *byte == b'\n';
+        if let Some(end) = bytes.iter().rposition(is_end) {
+            let before = bytes[..end].iter().rposition(is_end);
+            if before.is_some() || from == 0 {
+                let start = before.map_or(0, |before| before + 1);
+                return Ok((from + end as u64 + 1, bytes[start..end].to_vec()));
+            }
+        } else if from == 0 {
+            return Ok((0, Vec::new()));
+        }
+        window *= 2;
+    }
+}
+
+/// The consumers, for people.
+pub fn table(answer: &Value) -> String {
+    let all = answer["consumers"].as_array();
+    let all = all.map_or(&[][..], Vec::as_slice);
+    let mut text = String::new();
+    for one in all {
+        let word = |name: &str| one[name].as_str().unwrap_or("0").to_owned();
+        let state = match (one["stuck"] == true, one["waitsSinceMs"].as_str()) {
+            (true, _) => "can not go on".to_owned(),
+            (false, Some(since)) => format!("behind since {since} ms"),
+            (false, None) => "has everything".to_owned(),
+        };
+        // Writing into a string never fails.
+        _ = writeln!(
+            text,
+            "{}  at {}, {state}, acknowledged last at {} ms",
+            word("name"),
+            word("place"),
+            word("movedAtMs")
+        );
+    }
+    match all.len() {
+        1 => text += "1 consumer\n",
+        count => _ = writeln!(text, "{count} consumers"),
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(places: &[u64]) -> Value {
+        let entries = places.iter();
+        let entries =
+            entries.map(|place| json!({"place": place.to_string(), "event": {"seq": "1"}}));
+        json!({"epoch": "7", "entries": entries.collect::<Vec<_>>()})
+    }
+
+    fn places(path: &Path) -> Vec<u64> {
+        let text = std::fs::read_to_string(path).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        lines.map(|line: Value| place(&line)).collect()
+    }
+
+    #[test]
+    fn a_file_is_gone_on_with_and_has_each_line_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("export");
+        let mut lines = Lines::into(&path).unwrap();
+        assert_eq!(lines.print(&batch(&[])).unwrap(), None);
+        assert_eq!(lines.print(&batch(&[3, 5])).unwrap(), Some(json!("5")));
+        // Killed before that was acknowledged, in the middle of the next line.
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"epoch\":\"7\",\"eve").unwrap();
+        let mut lines = Lines::into(&path).unwrap();
+        assert_eq!(lines.print(&batch(&[3, 5, 8])).unwrap(), Some(json!("8")));
+        assert_eq!(lines.print(&batch(&[8])).unwrap(), Some(json!("8")));
+        assert_eq!(places(&path), [3, 5, 8]);
+    }
+
+    #[test]
+    fn the_last_line_is_found_however_long_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("export");
+        for (text, whole, last) in [
+            (String::new(), 0, String::new()),
+            ("torn".into(), 0, String::new()),
+            ("a\n".into(), 2, "a".into()),
+            ("a\nb\ntorn".into(), 4, "b".into()),
+            (
+                format!("a\n{}\nt", "b".repeat(200_000)),
+                200_003,
+                "b".repeat(200_000),
+            ),
+            (format!("a\n{}", "t".repeat(200_000)), 2, "a".into()),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let found = last_line(&mut File::open(&path).unwrap()).unwrap();
+            assert_eq!(found, (whole, last.into_bytes()));
+        }
+    }
+
+    #[test]
+    fn the_table_says_who_can_not_go_on() {
+        let answer = json!({"consumers": [
+            {"name": "export", "place": "7340032", "movedAtMs": "5"},
+            {"name": "push", "place": "1", "movedAtMs": "6", "waitsSinceMs": "4"},
+            {"name": "search", "movedAtMs": "7", "stuck": true, "waitsSinceMs": "4"},
+        ]});
+        assert_eq!(
+            table(&answer),
+            "export  at 7340032, has everything, acknowledged last at 5 ms\n\
+             push  at 1, behind since 4 ms, acknowledged last at 6 ms\n\
+             search  at 0, can not go on, acknowledged last at 7 ms\n\
+             3 consumers\n"
+        );
+        assert_eq!(table(&json!({})), "0 consumers\n");
+    }
+}
