@@ -20,12 +20,9 @@ use rand::{RngCore as _, SeedableRng as _};
 use tempfile::TempDir;
 use tertulia_kit::instances::{nats, postgres, redis};
 
+use crate::many::{NODE_KEY, PEPPER};
 use crate::node::{Process, Start};
 use crate::proxy::Proxy;
-
-/// What the nodes know and nobody else; it guards nothing but test data.
-const PEPPER: &str = "the pepper of all nodes of a test";
-const NODE_KEY: &str = "the key by which nodes of a test know each other";
 
 /// How long a node may take to notice that a standby took over, and to begin anew.
 const ANEW_MAX: Duration = Duration::from_secs(60);

@@ -11,6 +11,7 @@ pub mod checker;
 pub mod cluster;
 pub mod deed;
 pub mod faults;
+pub mod many;
 pub mod node;
 pub mod proxy;
 pub mod simulation;

@@ -21,6 +21,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::watch;
 
+use crate::many::{InTurn, NODE_KEY, PEPPER, Shared};
 use crate::wire::Person;
 
 /// Hashing that costs nothing worth waiting for, and no limits but those that a test sets itself.
@@ -46,10 +47,21 @@ pub struct Local {
     folder: TempDir,
     /// What keeps everything, when that is not the folder.
     database: Option<Instance>,
+    /// What makes it one of several.
+    beside: Option<Beside>,
 }
 
-/// Set to `postgres`, nodes in this process keep everything in a database of their own instead of their folder, so
-/// that the same tests say that both do the same.
+/// Another node that has the same, what they share, and the address of both.
+struct Beside {
+    _node: Node,
+    _folder: TempDir,
+    _shared: Shared,
+    _address: InTurn,
+}
+
+/// Set to `postgres`, nodes in this process keep everything in a database of their own instead of their folder; set to
+/// `cluster`, there are two of them with a database, a NATS and a Redis, and a connection goes to one of the two in turn.
+/// So the same tests say that all do the same.
 const STORE: &str = "TEST_STORE";
 
 impl Local {
@@ -65,10 +77,44 @@ impl Local {
 
     /// Starts one with other settings and with secrets, which are no flags.
     pub async fn with_secrets(settings: &[(&str, &str)], secrets: &[(&str, &str)]) -> Local {
+        let is_own = |(key, _): &(&str, &str)| ["store.url", "bus.url", "redis.url"].contains(key);
+        let store = std::env::var(STORE).unwrap_or_default();
+        match &*store {
+            _ if secrets.iter().any(is_own) => Local::alone(settings, secrets, None).await,
+            "postgres" => Local::alone(settings, secrets, Some(Instance::start())).await,
+            "cluster" => Local::one_of_two(settings, secrets).await,
+            _ => Local::alone(settings, secrets, None).await,
+        }
+    }
+
+    async fn one_of_two(settings: &[(&str, &str)], secrets: &[(&str, &str)]) -> Local {
+        let shared = Shared::start();
+        let told = shared.secrets();
+        let told = told.iter().map(|(key, value)| (*key, value.as_str()));
+        // What a test sets itself comes last, and counts.
+        let secrets: Vec<_> = told.chain(secrets.iter().copied()).collect();
+        let one = Local::alone(settings, &secrets, None).await;
+        let other = Local::alone(settings, &secrets, None).await;
+        let nodes = vec![one.node.address, other.node.address];
+        let address = InTurn::start(nodes).await.unwrap();
+        Local {
+            url: format!("http://{}", address.address),
+            beside: Some(Beside {
+                _node: other.node,
+                _folder: other.folder,
+                _shared: shared,
+                _address: address,
+            }),
+            ..one
+        }
+    }
+
+    async fn alone(
+        settings: &[(&str, &str)],
+        secrets: &[(&str, &str)],
+        database: Option<Instance>,
+    ) -> Local {
         let folder = tempfile::tempdir().unwrap();
-        let has_own = secrets.iter().any(|(key, _)| *key == "store.url");
-        let on_postgres = std::env::var(STORE).is_ok_and(|store| store == "postgres");
-        let database = (on_postgres && !has_own).then(Instance::start);
         let address = database.as_ref().map(Instance::url);
         let kept = address.as_deref().map(|url| ("store.url", url));
         let data = folder.path().join("data").display().to_string();
@@ -92,6 +138,7 @@ impl Local {
             url,
             folder,
             database,
+            beside: None,
         }
     }
 
@@ -118,17 +165,22 @@ impl Local {
 
     /// What shows it that somebody may act as a node.
     pub fn node_key(&self) -> NodeKey {
-        let key = std::fs::read(self.folder.path().join("data/node.key")).unwrap();
+        let key = match self.beside {
+            Some(_) => NODE_KEY.into(),
+            None => std::fs::read(self.folder.path().join("data/node.key")).unwrap(),
+        };
         NodeKey::new(Secret::new(key)).unwrap()
     }
 
     /// The seed of its key: a file of its own, or what all nodes on one database make of the pepper.
     fn signing_seed(&self) -> Vec<u8> {
         let read = |name: &str| std::fs::read(self.folder.path().join("data").join(name)).unwrap();
-        if self.database.is_none() {
-            return read("signing.key");
-        }
-        let pepper = jsonwebtoken::EncodingKey::from_secret(&read("pepper.key"));
+        let pepper = match (&self.beside, &self.database) {
+            (Some(_), _) => PEPPER.into(),
+            (None, Some(_)) => read("pepper.key"),
+            (None, None) => return read("signing.key"),
+        };
+        let pepper = jsonwebtoken::EncodingKey::from_secret(&pepper);
         let algorithm = jsonwebtoken::Algorithm::HS256;
         let seed = jsonwebtoken::crypto::sign(b"tertulia seed\0access tokens", &pepper, algorithm);
         URL_SAFE_NO_PAD.decode(seed.unwrap()).unwrap()
