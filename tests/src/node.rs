@@ -80,10 +80,12 @@ impl Local {
         let is_own = |(key, _): &(&str, &str)| ["store.url", "bus.url", "redis.url"].contains(key);
         let store = std::env::var(STORE).unwrap_or_default();
         match &*store {
-            _ if secrets.iter().any(is_own) => Local::alone(settings, secrets, None).await,
-            "postgres" => Local::alone(settings, secrets, Some(Instance::start())).await,
-            "cluster" => Local::one_of_two(settings, secrets).await,
-            _ => Local::alone(settings, secrets, None).await,
+            _ if secrets.iter().any(is_own) => {
+                Box::pin(Local::alone(settings, secrets, None)).await
+            }
+            "postgres" => Box::pin(Local::alone(settings, secrets, Some(Instance::start()))).await,
+            "cluster" => Box::pin(Local::one_of_two(settings, secrets)).await,
+            _ => Box::pin(Local::alone(settings, secrets, None)).await,
         }
     }
 

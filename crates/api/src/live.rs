@@ -11,6 +11,7 @@ pub mod feed;
 pub mod frames;
 pub mod hub;
 pub mod queue;
+mod sends;
 pub mod session;
 pub mod socket;
 pub mod stream;

@@ -6,6 +6,7 @@ use buffa_types::google::protobuf::Value;
 use bytes::Bytes;
 use connectrpc::codec::CodecFormat;
 use connectrpc::{ConnectError, ErrorCode};
+use serde::Serialize;
 use tertulia_kit::telemetry::Context;
 use tertulia_proto::live::{self as wire, __buffa::oneof::call::Request, __buffa::oneof::reply};
 use tertulia_services::access::Caller;
@@ -39,10 +40,7 @@ pub async fn answer(gate: Gate, call: wire::Call, caller: Caller) -> wire::Reply
         is_charged: false,
     };
     let result: reply::Result = match gate.call(local, Some(caller.into())).await {
-        Ok(bytes) if format == CodecFormat::Json => match serde_json::from_slice::<Value>(&bytes) {
-            Ok(value) => reply::Result::Json(Box::new(value)),
-            Err(e) => failed(crate::error::send(&errors::internal(e), &request_id)),
-        },
+        Ok(bytes) if format == CodecFormat::Json => json(&bytes, &request_id),
         Ok(bytes) => reply::Result::Proto(bytes.into()),
         Err(error) => failed(error),
     };
@@ -51,6 +49,18 @@ pub async fn answer(gate: Gate, call: wire::Call, caller: Caller) -> wire::Reply
         result: Some(result),
         request_id,
         ..Default::default()
+    }
+}
+
+/// An answer as JSON.
+pub fn as_json(answer: &impl Serialize, request_id: &str) -> reply::Result {
+    json(&serde_json::to_vec(answer).unwrap_or_default(), request_id)
+}
+
+fn json(bytes: &[u8], request_id: &str) -> reply::Result {
+    match serde_json::from_slice::<Value>(bytes) {
+        Ok(value) => reply::Result::Json(Box::new(value)),
+        Err(e) => failed(crate::error::send(&errors::internal(e), request_id)),
     }
 }
 

@@ -2,9 +2,11 @@
 //! store's queue, one answer. Each is admitted, checked, decided and answered as a call alone.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use buffa::Message as _;
+use buffa_types::google::protobuf::Value;
 use connectrpc::ConnectError;
 use protovalidate_buffa::Validate as _;
 use tertulia_kit::error::{Failure, Kind, Result};
@@ -17,13 +19,14 @@ use tertulia_services::chats::{Outgoing, Sent};
 use tertulia_services::errors;
 
 use super::Live;
-use super::answer::failed;
+use super::answer::{as_json, failed};
+use super::sends::Start;
 use crate::error::{finish, problems, raise};
 use crate::gate::Gate;
 use crate::rpc::messages::{outgoing, where_it_is};
 
 /// The method whose calls go together.
-const METHOD: &Method = row("tertulia.chats.v1.MessagesService/SendMessage");
+pub const METHOD: &Method = row("tertulia.chats.v1.MessagesService/SendMessage");
 
 /// Calls that came one after the other, to be done together.
 #[derive(Default)]
@@ -38,6 +41,8 @@ struct Asked {
     /// Empty: the caller brought none.
     request_id: String,
     body: Vec<u8>,
+    /// The answer is to be JSON.
+    is_json: bool,
 }
 
 impl Burst {
@@ -46,8 +51,8 @@ impl Burst {
         self.calls.len()
     }
 
-    /// Takes a call in, or gives it back when it has to go alone: another method, JSON, a trace or a deadline of
-    /// its own.
+    /// Takes a call in, or gives it back when it has to go alone: another method, a trace or a deadline of its own,
+    /// JSON that is no message.
     pub fn take(&mut self, mut call: Box<wire::Call>) -> Option<Box<wire::Call>> {
         let fits = call.method == METHOD.path
             && call.traceparent.is_empty()
@@ -55,29 +60,38 @@ impl Burst {
         if !fits {
             return Some(call);
         }
-        let Some(Request::Proto(body)) = call.request.take_if(|r| matches!(r, Request::Proto(_)))
-        else {
-            return Some(call);
+        let (body, is_json) = match call.request.take() {
+            Some(Request::Proto(body)) => (body, false),
+            Some(Request::Json(value)) => match of_json(&value) {
+                Some(body) => (body, true),
+                None => {
+                    call.request = Some(Request::Json(value));
+                    return Some(call);
+                }
+            },
+            None => return Some(call),
         };
         self.timeout_ms = call.timeout_ms;
         self.calls.push(Asked {
             call_id: call.call_id,
             request_id: call.request_id,
             body,
+            is_json,
         });
         None
     }
 
-    /// Does them in their order, and makes the answers.
+    /// Does them in their order when their start comes, and makes the answers.
     pub async fn answer(
         self,
         live: Arc<Live>,
         caller: Caller,
         session: RequestId,
+        start: Start,
     ) -> Vec<wire::Reply> {
         let timeout = Duration::from_millis(self.timeout_ms.into());
         let bodies = self.calls.iter().map(|asked| &asked.body[..]).collect();
-        let work = send(&live, &caller, bodies);
+        let work = send(&live, &caller, bodies, start);
         let sent = live.gate().run_known(timeout, work).await;
         let mut sent = match sent {
             Ok(all) => all.into_iter(),
@@ -103,6 +117,7 @@ impl Asked {
             None => format!("{session}.{}", self.call_id),
         };
         let result = match sent {
+            Ok(sent) if self.is_json => as_json(&where_it_is(sent), &request_id),
             Ok(sent) => reply::Result::Proto(where_it_is(sent).encode_to_vec()),
             Err(error) => failed(finish(error, &request_id, METHOD.path)),
         };
@@ -115,7 +130,20 @@ impl Asked {
     }
 }
 
-async fn send(live: &Live, caller: &Caller, bodies: Vec<&[u8]>) -> Vec<Result<Sent, ConnectError>> {
+/// The bytes of a message that came as JSON; none when it is none, and the usual way will say why.
+fn of_json(value: &Value) -> Option<Vec<u8>> {
+    let value = serde_json::to_value(value).ok()?;
+    let request: SendMessageRequest = serde_json::from_value(value).ok()?;
+    Some(request.encode_to_vec())
+}
+
+async fn send(
+    live: &Live,
+    caller: &Caller,
+    bodies: Vec<&[u8]>,
+    mut start: Start,
+) -> Vec<Result<Sent, ConnectError>> {
+    start.comes().await;
     let mut known = None;
     let mut messages = Vec::with_capacity(bodies.len());
     let mut refusals = Vec::with_capacity(bodies.len());
@@ -128,7 +156,16 @@ async fn send(live: &Live, caller: &Caller, bodies: Vec<&[u8]>) -> Vec<Result<Se
             Err(refusal) => refusals.push(Some(refusal)),
         }
     }
-    let mut sent = live.chats.send_all(messages).await.into_iter();
+    let sending = live.chats.send_all(messages);
+    tokio::pin!(sending);
+    // As soon as it was looked at, its messages are in the queue.
+    let at_once = futures::poll!(sending.as_mut());
+    drop(start);
+    let sent = match at_once {
+        Poll::Ready(sent) => sent,
+        Poll::Pending => sending.await,
+    };
+    let mut sent = sent.into_iter();
     let missing = || Err(errors::internal("a message came to nothing"));
     let outcome = |refusal: Option<ConnectError>| match refusal {
         Some(refusal) => Err(refusal),

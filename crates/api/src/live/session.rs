@@ -26,11 +26,12 @@ use tokio::time::{Instant, timeout};
 
 use super::about::About;
 use super::answer::answer;
-use super::burst::Burst;
+use super::burst::{self, Burst};
 use super::close::{self, Close};
 use super::frames::{Inbound, Outbound};
 use super::hub::Attached;
 use super::queue::{Ending, Queue, Taken};
+use super::sends::Sends;
 use super::told::{Frame, Log, Sort};
 use super::{Live, Place};
 use crate::convert;
@@ -199,6 +200,7 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Box<Session>, 
         calls: FuturesUnordered::new(),
         under_way: 0,
         burst: Burst::default(),
+        sends: Sends::default(),
         heard_at: Instant::now(),
         beat_at: Instant::now(),
     });
@@ -280,6 +282,8 @@ struct Session {
     under_way: usize,
     /// Messages that were heard and are still to be sent.
     burst: Burst,
+    /// In which order they begin.
+    sends: Sends,
     heard_at: Instant,
     beat_at: Instant,
     /// As long as it is kept the user is here.
@@ -425,9 +429,17 @@ impl Session {
         // What ended the burst may begin the next one.
         if let Some(call) = self.burst.take(call) {
             let gate = self.live.gate().clone();
+            let start = (call.method == burst::METHOD.path).then(|| self.sends.next());
             let answer = answer(gate, *call, self.caller.clone());
+            let in_order = async move {
+                let mut start = start;
+                if let Some(start) = &mut start {
+                    start.comes().await;
+                }
+                vec![answer.await]
+            };
             self.under_way += 1;
-            self.calls.push(answer.map(|reply| vec![reply]).boxed());
+            self.calls.push(in_order.boxed());
         }
     }
 
@@ -438,8 +450,9 @@ impl Session {
         let burst = std::mem::take(&mut self.burst);
         self.under_way += burst.len();
         let (live, caller) = (Arc::clone(&self.live), self.caller.clone());
+        let start = self.sends.next();
         self.calls
-            .push(burst.answer(live, caller, self.id().clone()).boxed());
+            .push(burst.answer(live, caller, self.id().clone(), start).boxed());
     }
 
     async fn take_frame<W: Wire>(&mut self, wire: &mut W, frame: Inbound) -> Result<(), End> {
