@@ -60,6 +60,14 @@ impl Metrics {
         self.show("gauge", name, help, Box::new(read));
     }
 
+    /// Shows numbers of one thing. Each keeps a clone of it.
+    pub fn of<'a, T>(&'a self, thing: &'a T) -> Of<'a, T> {
+        Of {
+            metrics: self,
+            thing,
+        }
+    }
+
     /// All numbers as they are now, in the order in which they were named.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -95,6 +103,28 @@ impl Metrics {
             kind,
             read,
         });
+    }
+}
+
+/// What shows numbers of one thing.
+pub struct Of<'a, T> {
+    metrics: &'a Metrics,
+    thing: &'a T,
+}
+
+impl<T: Clone + Send + Sync + 'static> Of<'_, T> {
+    /// As [`Metrics::counter`].
+    pub fn counter(&self, name: &'static str, help: &'static str, read: fn(&T) -> u64) -> &Self {
+        let thing = self.thing.clone();
+        self.metrics.counter(name, help, move || read(&thing));
+        self
+    }
+
+    /// As [`Metrics::gauge`].
+    pub fn gauge(&self, name: &'static str, help: &'static str, read: fn(&T) -> u64) -> &Self {
+        let thing = self.thing.clone();
+        self.metrics.gauge(name, help, move || read(&thing));
+        self
     }
 }
 

@@ -34,45 +34,43 @@ use crate::stores::Stores;
 pub fn of_node(stores: &Stores, live: &Arc<Live>, presence: &Arc<Presence>) -> Metrics {
     let metrics = Metrics::default();
     stores.count(&metrics);
-    let sessions = Arc::clone(live);
-    metrics.gauge("tertulia_sessions", "Sessions that are open.", move || {
-        sessions.sessions_open() as u64
-    });
-    let users = Arc::clone(presence);
-    metrics.gauge(
+    metrics
+        .of(live)
+        .gauge("tertulia_sessions", "Sessions that are open.", |one| {
+            one.sessions_open() as u64
+        });
+    metrics.of(presence).gauge(
         "tertulia_users_online",
         "Users with a session on this node.",
-        move || users.users_here() as u64,
+        |one| one.users_here() as u64,
     );
     metrics
 }
 
 /// The numbers of the link to other nodes.
 pub fn of_bus(metrics: &Metrics, nats: &Nats<Told>) {
-    let asked = nats.clone();
-    metrics.gauge(
-        "tertulia_bus_subjects",
-        "On how many subjects of the bus somebody here listens.",
-        move || asked.subjects() as u64,
-    );
-    let asked = nats.clone();
-    metrics.counter(
-        "tertulia_bus_sent_total",
-        "Messages that this node handed to NATS.",
-        move || asked.sent(),
-    );
-    let asked = nats.clone();
-    metrics.counter(
-        "tertulia_bus_heard_total",
-        "Messages of other nodes that came over NATS.",
-        move || asked.heard(),
-    );
-    let asked = nats.clone();
-    metrics.counter(
-        "tertulia_bus_lost_total",
-        "Messages for other nodes that were dropped, because NATS was away or too slow.",
-        move || asked.lost(),
-    );
+    metrics
+        .of(nats)
+        .gauge(
+            "tertulia_bus_subjects",
+            "On how many subjects of the bus somebody here listens.",
+            |one| one.subjects() as u64,
+        )
+        .counter(
+            "tertulia_bus_sent_total",
+            "Messages that this node handed to NATS.",
+            |one| one.sent(),
+        )
+        .counter(
+            "tertulia_bus_heard_total",
+            "Messages of other nodes that came over NATS.",
+            |one| one.heard(),
+        )
+        .counter(
+            "tertulia_bus_lost_total",
+            "Messages for other nodes that were dropped, because NATS was away or too slow.",
+            |one| one.lost(),
+        );
     let disruptions = nats.disruptions();
     metrics.counter(
         "tertulia_bus_disruptions_total",
@@ -83,34 +81,32 @@ pub fn of_bus(metrics: &Metrics, nats: &Nats<Told>) {
 
 /// The numbers of what nodes share.
 pub fn of_redis(metrics: &Metrics, redis: &Redis) {
-    let asked = redis.clone();
-    metrics.counter(
-        "tertulia_redis_asked_total",
-        "Questions to Redis.",
-        move || asked.asked(),
-    );
-    let asked = redis.clone();
-    metrics.counter(
-        "tertulia_redis_unanswered_total",
-        "Questions to Redis that had no answer in time, or none that could be used.",
-        move || asked.unanswered(),
-    );
+    metrics
+        .of(redis)
+        .counter("tertulia_redis_asked_total", "Questions to Redis.", |one| {
+            one.asked()
+        })
+        .counter(
+            "tertulia_redis_unanswered_total",
+            "Questions to Redis that had no answer in time, or none that could be used.",
+            |one| one.unanswered(),
+        );
 }
 
 /// The numbers of what is read through the cache.
 pub fn of_cache(metrics: &Metrics, counts: &Arc<cache::Counts>) {
-    let counted = Arc::clone(counts);
-    metrics.counter(
-        "tertulia_cache_known_total",
-        "Profiles that the cache of all nodes had.",
-        move || counted.known.get(),
-    );
-    let counted = Arc::clone(counts);
-    metrics.counter(
-        "tertulia_cache_read_total",
-        "Profiles that were read from the database, because the cache did not have them or did not answer.",
-        move || counted.read.get(),
-    );
+    metrics
+        .of(counts)
+        .counter(
+            "tertulia_cache_known_total",
+            "Profiles that the cache of all nodes had.",
+            |one| one.known.get(),
+        )
+        .counter(
+            "tertulia_cache_read_total",
+            "Profiles that were read from the database, because the cache did not have them or did not answer.",
+            |one| one.read.get(),
+        );
 }
 
 /// The numbers of the nodes that calls are handed on to over HTTP/2.
@@ -149,42 +145,38 @@ pub fn of_handing_on(metrics: &Metrics, remotes: Vec<Remote>) {
 
 /// What became of the feed here, and how its consumers stand; the latter only on workers.
 pub fn of_feed(metrics: &Metrics, feed: &Arc<Feed>, seen: &Arc<Seen>) {
-    let counted = Arc::clone(feed);
-    metrics.counter(
-        "tertulia_feed_given_total",
-        "Events that this node gave to consumers of the feed.",
-        move || counted.given.get(),
-    );
-    let counted = Arc::clone(feed);
-    metrics.counter(
-        "tertulia_feed_gaps_total",
-        "How often this node told a consumer of the feed that it can not go on.",
-        move || counted.gaps.get(),
-    );
-    let counted = Arc::clone(feed);
-    metrics.counter(
-        "tertulia_feed_dropped_total",
-        "Commits that this node dropped from the feed, because they were kept for long enough.",
-        move || counted.dropped.get(),
-    );
-    let looked = Arc::clone(seen);
-    metrics.gauge(
-        "tertulia_feed_consumers",
-        "Consumers of the feed.",
-        move || looked.consumers.load(Ordering::Relaxed),
-    );
-    let looked = Arc::clone(seen);
-    metrics.gauge(
-        "tertulia_feed_stuck_consumers",
-        "Consumers of the feed that can not go on, because what they lack is not kept.",
-        move || looked.stuck.load(Ordering::Relaxed),
-    );
-    let looked = Arc::clone(seen);
-    metrics.gauge(
-        "tertulia_feed_lag_seconds",
-        "For how long the oldest event waits that a consumer of the feed has not acknowledged.",
-        move || looked.lag_s.load(Ordering::Relaxed),
-    );
+    metrics
+        .of(feed)
+        .counter(
+            "tertulia_feed_given_total",
+            "Events that this node gave to consumers of the feed.",
+            |one| one.given.get(),
+        )
+        .counter(
+            "tertulia_feed_gaps_total",
+            "How often this node told a consumer of the feed that it can not go on.",
+            |one| one.gaps.get(),
+        )
+        .counter(
+            "tertulia_feed_dropped_total",
+            "Commits that this node dropped from the feed, because they were kept for long enough.",
+            |one| one.dropped.get(),
+        );
+    metrics
+        .of(seen)
+        .gauge("tertulia_feed_consumers", "Consumers of the feed.", |one| {
+            one.consumers.load(Ordering::Relaxed)
+        })
+        .gauge(
+            "tertulia_feed_stuck_consumers",
+            "Consumers of the feed that can not go on, because what they lack is not kept.",
+            |one| one.stuck.load(Ordering::Relaxed),
+        )
+        .gauge(
+            "tertulia_feed_lag_seconds",
+            "For how long the oldest event waits that a consumer of the feed has not acknowledged.",
+            |one| one.lag_s.load(Ordering::Relaxed),
+        );
 }
 
 /// How much of the feed this node brought into its stream.
@@ -207,24 +199,23 @@ pub fn of_leader(metrics: &Metrics, leader: Arc<Leader>) {
 
 /// What became of the jobs that were done here.
 pub fn of_jobs(metrics: &Metrics, workers: &Arc<Workers>) {
-    let counted = Arc::clone(workers);
-    metrics.counter(
-        "tertulia_jobs_done_total",
-        "Jobs that were done on this node.",
-        move || counted.done.get(),
-    );
-    let counted = Arc::clone(workers);
-    metrics.counter(
-        "tertulia_job_tries_failed_total",
-        "Tries of jobs on this node that came to nothing.",
-        move || counted.failed.get(),
-    );
-    let counted = Arc::clone(workers);
-    metrics.counter(
-        "tertulia_jobs_dead_total",
-        "Jobs that failed for good on this node and wait for somebody to replay them.",
-        move || counted.buried.get(),
-    );
+    metrics
+        .of(workers)
+        .counter(
+            "tertulia_jobs_done_total",
+            "Jobs that were done on this node.",
+            |one| one.done.get(),
+        )
+        .counter(
+            "tertulia_job_tries_failed_total",
+            "Tries of jobs on this node that came to nothing.",
+            |one| one.failed.get(),
+        )
+        .counter(
+            "tertulia_jobs_dead_total",
+            "Jobs that failed for good on this node and wait for somebody to replay them.",
+            |one| one.buried.get(),
+        );
 }
 
 /// What the probes know, as Prometheus reads it.
