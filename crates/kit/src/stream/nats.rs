@@ -20,8 +20,6 @@ use crate::bus::nats::{Address, Prefix};
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How many records are under way at once: few enough to be sent in one go, so that they leave in their order.
 const IN_FLIGHT_MAX: usize = 24;
-/// How long a connection may take.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// What the server says of a record that is not for the end.
 const WRONG_LAST_NUMBER: u64 = 10_071;
 /// What it says of a stream that is not there.
@@ -87,14 +85,8 @@ impl JetStream {
     /// # Errors
     /// When the client can not be made.
     pub async fn connect(options: Options) -> Result<JetStream, Trouble> {
-        let settings = ConnectOptions::new()
-            .name("tertulia feed")
-            .retry_on_initial_connect()
-            .max_reconnects(None)
-            .connection_timeout(CONNECT_MAX)
-            .custom_inbox_prefix(options.prefix.inbox());
-        let address = &options.address;
-        let connecting = address.sign_in(settings).connect(address.servers());
+        let (inbox, settings) = (options.prefix.inbox(), ConnectOptions::new());
+        let connecting = options.address.connect("tertulia feed", &inbox, settings);
         let client = connecting.await.map_err(|error| away(&error))?;
         Ok(JetStream {
             client,

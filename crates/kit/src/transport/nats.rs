@@ -101,22 +101,13 @@ mod header {
     pub const DETAIL: &str = "Detail";
 }
 
-/// How long a connection may take to be made.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
-
 async fn connect(options: &Options) -> Result<Client, Ended> {
     connect_with(options, ConnectOptions::new()).await
 }
 
 async fn connect_with(options: &Options, settings: ConnectOptions) -> Result<Client, Ended> {
-    let settings = settings
-        .name("tertulia calls")
-        .retry_on_initial_connect()
-        .max_reconnects(None)
-        .connection_timeout(CONNECT_MAX)
-        .custom_inbox_prefix(options.prefix.inbox());
-    let address = &options.address;
-    let connecting = address.sign_in(settings).connect(address.servers());
+    let inbox = options.prefix.inbox();
+    let connecting = options.address.connect("tertulia calls", &inbox, settings);
     connecting.await.map_err(|_| Ended)
 }
 

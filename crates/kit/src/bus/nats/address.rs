@@ -2,11 +2,15 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
-use async_nats::{ConnectOptions, ServerAddr};
+use async_nats::{Client, ConnectError, ConnectOptions, ServerAddr};
 
 use crate::net::unescaped;
 use crate::secret::Secret;
+
+/// How long a connection may take to be made.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
 
 /// One or more servers of one cluster, such as `nats://user:password@a.example.org:4222,nats://b.example.org`. What
 /// comes before the `@` is said once, at the first; without a colon it is a token.
@@ -36,13 +40,28 @@ pub enum BadAddress {
 }
 
 impl Address {
-    /// The servers, without what to sign in with.
-    pub(crate) fn servers(&self) -> &[ServerAddr] {
-        &self.servers
+    /// Connects as soon as a server is there, and again whenever it is lost. `name` is for who operates the servers,
+    /// `inbox` what the subjects of answers begin with.
+    ///
+    /// # Errors
+    /// When the library has given up, which it never should.
+    pub(crate) async fn connect(
+        &self,
+        name: &str,
+        inbox: &str,
+        settings: ConnectOptions,
+    ) -> Result<Client, ConnectError> {
+        let settings = settings
+            .name(name)
+            .retry_on_initial_connect()
+            .max_reconnects(None)
+            .connection_timeout(CONNECT_MAX)
+            .custom_inbox_prefix(inbox);
+        self.sign_in(settings).connect(&self.servers[..]).await
     }
 
     /// Adds what to sign in with.
-    pub(crate) fn sign_in(&self, options: ConnectOptions) -> ConnectOptions {
+    fn sign_in(&self, options: ConnectOptions) -> ConnectOptions {
         let text = |secret: &Secret| String::from_utf8_lossy(secret.expose()).into_owned();
         match &self.credentials {
             None => options,

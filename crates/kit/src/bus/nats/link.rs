@@ -24,8 +24,6 @@ use super::{Bus as _, Payload, Shared, State};
 
 /// How often a server that says nothing is asked whether it is there, until it is taken for dead.
 const PINGS_IN_SILENCE: u32 = 3;
-/// How long a connection may take to be made.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long the first pause before another try is, and the longest. Each is drawn from half of it to all of it, so
 /// that the nodes do not come back together.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -70,16 +68,11 @@ pub async fn run<M: Payload>(shared: Arc<Shared<M>>, told: CancellationToken) ->
 async fn open<M: Payload>(shared: &Arc<Shared<M>>, news: &Arc<Notify>) -> Result<Client, Ended> {
     let (told, news) = (Arc::clone(shared), Arc::clone(news));
     let options = ConnectOptions::new()
-        .name("tertulia")
         .no_echo()
-        .retry_on_initial_connect()
-        .max_reconnects(None)
         .reconnect_delay_callback(pause)
-        .connection_timeout(CONNECT_MAX)
         .ping_interval(shared.options.silence_max / PINGS_IN_SILENCE)
         .request_timeout(Some(ANSWER_MAX))
         .subscription_capacity(shared.options.incoming_messages_max)
-        .custom_inbox_prefix(shared.subjects.inbox())
         .event_callback(move |event| {
             match event {
                 // Said at once: whoever takes too slowly may be what holds up everything below.
@@ -90,8 +83,8 @@ async fn open<M: Payload>(shared: &Arc<Shared<M>>, news: &Arc<Notify>) -> Result
             news.notify_one();
             std::future::ready(())
         });
-    let address = &shared.options.address;
-    let connecting = address.sign_in(options).connect(address.servers());
+    let (address, inbox) = (&shared.options.address, shared.subjects.inbox());
+    let connecting = address.connect("tertulia", inbox, options);
     connecting.await.map_err(|_| Ended)
 }
 
