@@ -56,29 +56,34 @@ impl Dns {
         }
     }
 
-    /// Asks until it is told to stop.
+    /// Asks until it is told to stop. Of failures in a row only the first is logged.
     pub async fn keep_asking(&self, told: CancellationToken) {
         let asking = async {
+            let mut fails = false;
             loop {
-                self.ask().await;
+                let answer = self.ask().await;
+                if let Err(error) = &answer
+                    && !fails
+                {
+                    tracing::warn!(
+                        %error,
+                        "where calls are handed on to can not be looked up; what was known stays"
+                    );
+                }
+                fails = answer.is_err();
                 sleep(ASK_EVERY).await;
             }
         };
         told.run_until_cancelled(asking).await;
     }
 
-    async fn ask(&self) {
+    async fn ask(&self) -> io::Result<()> {
         let Host { name, port, .. } = &self.host;
         let answer = timeout(ANSWER_MAX, self.resolve.resolve(name, *port)).await;
-        match answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(addresses) => {
-                let endpoint = |address: SocketAddr| self.host.endpoint_at(address.to_string());
-                tell(&self.known, addresses.into_iter().map(endpoint).collect());
-            }
-            Err(error) => {
-                tracing::warn!(%error, "where calls are handed on to can not be looked up; what was known stays");
-            }
-        }
+        let addresses = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        let endpoint = |address: SocketAddr| self.host.endpoint_at(address.to_string());
+        tell(&self.known, addresses.into_iter().map(endpoint).collect());
+        Ok(())
     }
 }
 
