@@ -16,6 +16,7 @@ use tertulia_client::http::Http;
 
 use crate::api::explain;
 use crate::door::Door;
+use crate::terminal::now_ms;
 use lines::Lines;
 
 const SERVICE: &str = "tertulia.feed.v1.FeedService";
@@ -169,7 +170,7 @@ impl Node<'_> {
 
     async fn consumers(&self) -> anyhow::Result<Result<(), Refusal>> {
         let answer = self.ask("ListConsumers", &json!({})).await?;
-        Ok(answer.map(|answer| print!("{}", lines::table(&answer))))
+        Ok(answer.map(|answer| print!("{}", lines::table(&answer, now_ms()))))
     }
 
     async fn follow(

@@ -1,6 +1,7 @@
 //! Text to and from a terminal.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
@@ -30,6 +31,26 @@ pub fn harmless(text: &str) -> String {
 /// The same on one line.
 pub fn one_line(text: &str) -> String {
     harmless(text).replace('\n', " ⏎ ")
+}
+
+/// Now, by the clock of this machine, in milliseconds since 1970.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the terminal client has no clock of the kit"
+)]
+pub fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_millis() as i64)
+}
+
+/// So many milliseconds, roughly.
+pub fn span(ms: i64) -> String {
+    let seconds = ms.max(0) / 1_000;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3_600),
+    }
 }
 
 /// How many columns a text takes.

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::terminal::span;
+
 /// How much of the end of a file is read at first to find its last line.
 const END_BYTES: u64 = 64 << 10;
 
@@ -103,25 +105,26 @@ fn last_line(file: &mut File) -> io::Result<(u64, Vec<u8>)> {
     }
 }
 
-/// The consumers, for people.
-pub fn table(answer: &Value) -> String {
+/// The consumers at this time, for people.
+pub fn table(answer: &Value, now_ms: i64) -> String {
     let all = answer["consumers"].as_array();
     let all = all.map_or(&[][..], Vec::as_slice);
     let mut text = String::new();
     for one in all {
         let word = |name: &str| one[name].as_str().unwrap_or("0").to_owned();
+        let ago = |since: &str| span(now_ms - since.parse().unwrap_or(now_ms));
         let state = match (one["stuck"] == true, one["waitsSinceMs"].as_str()) {
             (true, _) => "can not go on".to_owned(),
-            (false, Some(since)) => format!("behind since {since} ms"),
+            (false, Some(since)) => format!("behind for {}", ago(since)),
             (false, None) => "has everything".to_owned(),
         };
         // Writing into a string never fails.
         _ = writeln!(
             text,
-            "{}  at {}, {state}, acknowledged last at {} ms",
+            "{}  at {}, {state}, acknowledged last {} ago",
             word("name"),
             word("place"),
-            word("movedAtMs")
+            ago(&word("movedAtMs"))
         );
     }
     match all.len() {
@@ -189,17 +192,17 @@ mod tests {
     #[test]
     fn the_table_says_who_can_not_go_on() {
         let answer = json!({"consumers": [
-            {"name": "export", "place": "7340032", "movedAtMs": "5"},
-            {"name": "push", "place": "1", "movedAtMs": "6", "waitsSinceMs": "4"},
-            {"name": "search", "movedAtMs": "7", "stuck": true, "waitsSinceMs": "4"},
+            {"name": "export", "place": "7340032", "movedAtMs": "5000"},
+            {"name": "push", "place": "1", "movedAtMs": "297000", "waitsSinceMs": "298000"},
+            {"name": "search", "movedAtMs": "300000", "stuck": true, "waitsSinceMs": "4"},
         ]});
         assert_eq!(
-            table(&answer),
-            "export  at 7340032, has everything, acknowledged last at 5 ms\n\
-             push  at 1, behind since 4 ms, acknowledged last at 6 ms\n\
-             search  at 0, can not go on, acknowledged last at 7 ms\n\
+            table(&answer, 300_000),
+            "export  at 7340032, has everything, acknowledged last 4 min ago\n\
+             push  at 1, behind for 2 s, acknowledged last 3 s ago\n\
+             search  at 0, can not go on, acknowledged last 0 s ago\n\
              3 consumers\n"
         );
-        assert_eq!(table(&json!({})), "0 consumers\n");
+        assert_eq!(table(&json!({}), 0), "0 consumers\n");
     }
 }

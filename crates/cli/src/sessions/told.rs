@@ -1,12 +1,10 @@
 //! What a person at a terminal reads of the answers.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use tertulia_proto::control::{
     ListNodesResponse, ListSessionsResponse, Node, Reached, RevokeLoginsResponse, Session,
 };
 
-use crate::terminal::one_line;
+use crate::terminal::{now_ms, one_line, span};
 
 /// What there is to say.
 pub struct Told {
@@ -131,20 +129,9 @@ fn count(count: u32, of: &str) -> String {
     }
 }
 
-/// How long a session is there by the clock of this machine.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the terminal client has no clock of the kit"
-)]
+/// How long something is there.
 fn age(since_ms: i64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now_ms = now.map_or(0, |now| now.as_millis() as i64);
-    let seconds = (now_ms - since_ms).max(0) / 1_000;
-    match seconds {
-        0..120 => format!("for {seconds} s"),
-        120..7_200 => format!("for {} min", seconds / 60),
-        _ => format!("for {} h", seconds / 3_600),
-    }
+    format!("for {}", span(now_ms() - since_ms))
 }
 
 #[cfg(test)]
