@@ -10,6 +10,7 @@ mod cursor;
 pub mod decide;
 pub mod digest;
 mod input;
+mod list;
 mod members;
 pub mod memory;
 mod messages;
@@ -22,7 +23,6 @@ mod shown;
 pub mod suite;
 mod typing;
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -181,8 +181,9 @@ impl Chats {
         found.into_iter().next().ok_or_else(errors::chat_not_found)
     }
 
-    /// The caller's chats by their newest message, a chat without messages by when it was opened. A chat that
-    /// moves between two pages moves to the front, so a later page may lack it and none has it twice.
+    /// The caller's chats by their newest message, a chat without messages by when it was opened; where a page ends in
+    /// an hour with very many chats, those of that hour by their ids. A chat that moves between two pages moves to the
+    /// front, so a later page may lack it and none has it twice.
     ///
     /// # Errors
     /// `BAD_CURSOR`, or the failure of the store.
@@ -192,23 +193,11 @@ impl Chats {
             token => Some(PageToken::decode(token).ok_or_else(errors::bad_cursor)?),
         };
         let limit = limit.clamp(1, CHATS_MAX);
-        let mut chats = self.store.chats_of(caller.user).await?;
-        if let Some(after) = after {
-            chats.retain(|chat| order(chat) > Reverse((after.active_at_ms, after.chat)));
-        }
-        let more = newest_first(&mut chats, limit);
-        let next_page_token = match chats.last() {
-            Some(last) if more => PageToken {
-                active_at_ms: last.active_at_ms(),
-                chat: last.id,
-            }
-            .encode(),
-            _ => String::new(),
-        };
+        let (chats, next) = list::page(&*self.store, caller.user, after, limit).await?;
         let ids: Vec<ChatId> = chats.iter().map(|chat| chat.id).collect();
         Ok(ChatPage {
             chats: self.store.standings(caller.user, &ids).await?,
-            next_page_token,
+            next_page_token: next.map_or_else(String::new, |next| next.encode()),
         })
     }
 
@@ -540,22 +529,6 @@ fn key(caller: &Caller, client_id: String) -> SendKey {
 /// A store answered something else than was asked for.
 fn unexpected() -> Failure {
     errors::internal("a store answered another question")
-}
-
-/// Small for what comes first in the list.
-fn order(chat: &Chat) -> Reverse<(i64, ChatId)> {
-    Reverse((chat.active_at_ms(), chat.id))
-}
-
-/// Sorts the newest `limit` to the front and cuts off the rest; says whether there was a rest.
-fn newest_first(chats: &mut Vec<Chat>, limit: usize) -> bool {
-    let more = chats.len() > limit;
-    if more {
-        chats.select_nth_unstable_by_key(limit, order);
-        chats.truncate(limit);
-    }
-    chats.sort_unstable_by_key(order);
-    more
 }
 
 #[cfg(test)]

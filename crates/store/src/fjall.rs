@@ -17,6 +17,7 @@ mod feed;
 mod floor;
 mod health;
 mod journal;
+mod lists;
 mod reader;
 mod reads;
 mod recent;

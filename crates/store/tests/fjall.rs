@@ -9,10 +9,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tempfile::TempDir;
 use tertulia_kit::clock::{ManualClock, SharedClock};
-use tertulia_services::chats::suite::Place;
+use tertulia_services::chats::suite::{Place, chats_of};
 use tertulia_services::chats::{
-    Act, ChatStore, Command, Committed, Done, Fact, Limits, Mentions, NewMessage, Pair, Position,
-    SendKey, Sent,
+    Act, ChatStore, Command, Committed, Done, Fact, Limits, ListPlace, Mentions, NewMessage, Pair,
+    Position, SendKey, Sent,
 };
 use tertulia_services::ids::{ChatId, MessageId, UserId};
 use tertulia_store::fjall::{ChatLog, CrashPoint, Options};
@@ -67,6 +67,7 @@ mod with_the_least {
     tertulia_services::chat_store_suite!(Small(Folder::new()));
 }
 
+const HOUR_MS: i64 = 3_600 * 1_000;
 const BEGIN_MS: i64 = 1_780_000_000_000;
 
 struct Nobody;
@@ -100,6 +101,15 @@ async fn direct_chat(log: &ChatLog) -> ChatId {
         Ok(Done::Chat(standing)) => standing.chat.id,
         other => panic!("{other:?}"),
     }
+}
+
+/// Opens the direct chat of the first user and another one, at a time of its own.
+async fn open_direct(log: &ChatLog, other: UserId, n: i64) -> ChatId {
+    let pair = Pair::new(UserId(1), other).unwrap();
+    let id = ChatId(100 + n);
+    let open = command(n * HOUR_MS / 7, Act::OpenDirect { pair, id });
+    assert!(matches!(log.write(open).await, Ok(Done::Chat(_))));
+    id
 }
 
 /// Sends the `n`th message, the same whenever it is sent.
@@ -174,8 +184,8 @@ async fn refusal_of_format(format: u32) -> String {
 #[tokio::test]
 async fn logs_of_a_newer_format_are_not_touched() {
     assert_eq!(
-        refusal_of_format(3).await,
-        "the logs are of format 3, and this program knows formats up to 2"
+        refusal_of_format(4).await,
+        "the logs are of format 4, and this program knows formats up to 3"
     );
 }
 
@@ -186,6 +196,64 @@ async fn logs_from_before_the_first_release_are_refused_in_words() {
         "the logs are of format 1, made by a version before the first release, \
          and can not be read any more"
     );
+}
+
+#[tokio::test]
+async fn logs_of_a_format_without_lists_get_them() {
+    let folder = Folder::new();
+    let all = ListPlace::BOTTOM..ListPlace::TOP;
+    let (mut lists, users) = (Vec::new(), (1..=40).map(UserId));
+    {
+        let log = open(folder.0.path()).await;
+        for other in 2..=40 {
+            let chat = open_direct(&log, UserId(other), other).await;
+            if other % 3 == 0 {
+                send(&log, chat, 10 * HOUR_MS + other).await;
+            }
+        }
+        for user in users.clone() {
+            lists.push(log.chats_of(user, all.clone(), 100).await.unwrap());
+        }
+    }
+    {
+        let db = fjall::Database::builder(folder.0.path()).open().unwrap();
+        let table = |name| db.keyspace(name, fjall::KeyspaceCreateOptions::default);
+        let (meta, index) = (table("meta").unwrap(), table("index").unwrap());
+        let listed: Vec<_> = index.prefix([17]).map(|row| row.key().unwrap()).collect();
+        assert_eq!(listed.len(), 2 * 39);
+        for key in listed {
+            index.remove(key).unwrap();
+        }
+        meta.insert("format", 2_u32.to_be_bytes()).unwrap();
+    }
+    for _ in 0..2 {
+        let log = open(folder.0.path()).await;
+        for (user, list) in users.clone().zip(&lists) {
+            assert_eq!(&log.chats_of(user, all.clone(), 100).await.unwrap(), list);
+        }
+        let report = log.verify(|_| {}).await.unwrap();
+        assert!(report.problems.is_empty(), "{:?}", report.problems);
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_a_list_costs_as_much_with_many_chats_as_with_few() {
+    let mut costs = Vec::new();
+    for chats in [60, 1_000] {
+        let folder = Folder::new();
+        let log = open(folder.0.path()).await;
+        for n in 2..2 + chats {
+            open_direct(&log, UserId(n), n).await;
+        }
+        drop(log);
+        // Opened anew, so that nothing is in a cache.
+        let log = open(folder.0.path()).await;
+        let all = ListPlace::BOTTOM..ListPlace::TOP;
+        let before = (log.reads(), log.rows_read());
+        assert_eq!(log.chats_of(UserId(1), all, 50).await.unwrap().len(), 50);
+        costs.push((log.reads() - before.0, log.rows_read() - before.1));
+    }
+    assert_eq!(costs[0], costs[1]);
 }
 
 /// Where the journal is that is written now, and where its last byte is that is not zero: the engine makes
@@ -226,7 +294,7 @@ fn copy_folder(from: &Path, to: &Path) {
 async fn is_a_gapless_prefix(folder: &Path, written: i64) -> (i64, Position) {
     let log = open(folder).await;
     let position = log.position().await.unwrap();
-    let chats = log.chats_of(UserId(1)).await.unwrap();
+    let chats = chats_of(&*log, UserId(1)).await;
     let own = log.user_events_after(UserId(1), 0, 100).await.unwrap();
     assert_eq!(own.head, chats.len() as i64);
     assert_eq!(own.events.len(), chats.len());

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tertulia_kit::clock::ManualClock;
 use tertulia_kit::instances::postgres::Instance;
 use tertulia_kit::job::{JobId, Jobs as _, NewJob};
+use tertulia_services::chats::suite::chats_of;
 use tertulia_services::chats::{
     Act, Chat, ChatKind, ChatStore, Command, Committed, Done, Draft, Epoch, Fact, Forward,
     ForwardedCopy, Invite, Limits, Mentions, NewChat, NewMessage, Pair, Position, Role,
@@ -340,9 +341,7 @@ async fn seen(log: &dyn ChatStore) -> Seen {
     };
     let position = log.position().await.unwrap();
     for user in (1..=USERS).map(UserId) {
-        let mut chats = log.chats_of(user).await.unwrap();
-        chats.sort_by_key(|chat| chat.id);
-        for chat in chats {
+        for chat in chats_of(log, user).await {
             let events = log.events_after(chat.id, 0, usize::MAX).await.unwrap();
             let members = log.members(chat.id, UserId(i64::MIN), 100).await.unwrap();
             seen.chats

@@ -12,10 +12,10 @@ use sqlx::{Connection as _, PgConnection};
 use tertulia_kit::clock::{ManualClock, SharedClock};
 use tertulia_kit::error::Result;
 use tertulia_kit::instances::postgres::Instance;
-use tertulia_services::chats::suite::Place;
+use tertulia_services::chats::suite::{Place, chats_of};
 use tertulia_services::chats::{
-    Act, ChatStore, Command, Committed, Done, Epoch, Fact, Limits, Mentions, NewMessage, Pair,
-    Position, Scheduled, SendKey, Sent, Seq,
+    Act, ChatStore, Command, Committed, Done, Epoch, Fact, Limits, ListPlace, Mentions, NewMessage,
+    Pair, Position, Scheduled, SendKey, Sent, Seq,
 };
 use tertulia_services::ids::{ChatId, MessageId, ScheduledId, UserId};
 use tertulia_store::postgres::{
@@ -215,7 +215,33 @@ async fn two_nodes_that_open_the_chat_of_a_pair_get_the_same_one() {
         );
         assert_eq!(both.0, both.1);
     }
-    assert_eq!(nodes[1].chats_of(ANA).await.unwrap().len(), 20);
+    assert_eq!(chats_of(&*nodes[1], ANA).await.len(), 20);
+}
+
+#[tokio::test]
+async fn what_an_older_version_left_in_no_place_is_put_there_when_it_is_read() {
+    let instance = Instance::start();
+    let node = node(&instance).await;
+    for n in 1..=5 {
+        open_direct(&node, ANA, UserId(100 + n), n).await;
+    }
+    let all = ListPlace::BOTTOM..ListPlace::TOP;
+    let list = node.chats_of(ANA, all.clone(), 10).await.unwrap();
+    let mut connection = PgConnection::connect(&instance.url()).await.unwrap();
+    let left =
+        sqlx::query("UPDATE chats_of_users SET hour = $1 WHERE user_id = $2 AND chat_id > 2");
+    let left = left.bind(ListPlace::ALWAYS).bind(ANA.0);
+    left.execute(&mut connection).await.unwrap();
+
+    let found = node.chats_of(ANA, all.clone(), 10).await.unwrap();
+    let first: Vec<_> = found
+        .iter()
+        .map(|(place, chat)| (place.hour, chat.id))
+        .collect();
+    let always = [5, 4, 3].map(|id| (ListPlace::ALWAYS, ChatId(id)));
+    assert_eq!(first[..3], always);
+    assert_eq!(first.len(), 5);
+    assert_eq!(node.chats_of(ANA, all, 10).await.unwrap(), list);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,8 +15,8 @@ use tertulia_kit::clock::{Clock, SharedClock};
 use tertulia_kit::error::Result;
 use tertulia_services::chats::memory::Memory;
 use tertulia_services::chats::{
-    Act, Audience, ChatStore as _, Command, Committed, Done, Epoch, Event, Fact, NewMessage,
-    Position, SEND_KEYS_KEPT_MS, Seq, Standing,
+    Act, Audience, ChatStore as _, Command, Committed, Done, Epoch, Event, Fact, ListPlace,
+    NewMessage, Position, SEND_KEYS_KEPT_MS, Seq, Standing,
 };
 use tertulia_services::errors;
 use tertulia_services::ids::{ChatId, UserId};
@@ -347,8 +347,10 @@ impl Store {
     /// The chats of a user, as they stand for them.
     pub async fn standings_of(&self, user: UserId) -> Vec<Standing> {
         let logs = self.logs();
-        let chats = logs.chats_of(user).await.unwrap_or_default();
-        let ids: Vec<ChatId> = chats.iter().map(|chat| chat.id).collect();
+        let all = ListPlace::BOTTOM..ListPlace::TOP;
+        let chats = logs.chats_of(user, all, usize::MAX).await;
+        let chats = chats.unwrap_or_default().into_iter();
+        let ids: Vec<ChatId> = chats.map(|(place, _)| place.chat).collect();
         logs.standings(user, &ids).await.unwrap_or_default()
     }
 }

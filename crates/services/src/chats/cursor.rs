@@ -21,7 +21,9 @@ pub struct Cursor {
 }
 
 const CURSOR: u8 = 1;
-const PAGE: u8 = 2;
+// 2 was a page token without an hour.
+const PAGE: u8 = 3;
+const PAGE_BY_ID: u8 = 4;
 
 impl Cursor {
     /// As bytes for the client.
@@ -51,8 +53,10 @@ impl Cursor {
 /// After which chat a page of the list begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageToken {
-    /// When that chat was last active.
-    pub active_at_ms: i64,
+    /// The hour in which that chat stands.
+    pub hour: i64,
+    /// When it was last active; none in an hour of which the chats are told by their ids.
+    pub active_at_ms: Option<i64>,
     /// That chat.
     pub chat: ChatId,
 }
@@ -60,19 +64,24 @@ pub struct PageToken {
 impl PageToken {
     /// As text for the client.
     pub fn encode(&self) -> String {
-        let fields = [
-            self.active_at_ms.cast_unsigned(),
-            self.chat.0.cast_unsigned(),
-        ];
-        URL_SAFE_NO_PAD.encode(seal(PAGE, &fields))
+        let form = match self.active_at_ms {
+            Some(_) => PAGE,
+            None => PAGE_BY_ID,
+        };
+        let fields = [self.hour, self.active_at_ms.unwrap_or(0), self.chat.0];
+        URL_SAFE_NO_PAD.encode(seal(form, &fields.map(i64::cast_unsigned)))
     }
 
     /// From what a client gave; none when it is not of this form.
     pub fn decode(token: &str) -> Option<PageToken> {
-        let [active_at_ms, chat] = open(PAGE, &URL_SAFE_NO_PAD.decode(token).ok()?)?;
+        let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+        let fields = open(PAGE, &bytes).map(|fields| (fields, true));
+        let (fields, is_timed) = fields.or_else(|| Some((open(PAGE_BY_ID, &bytes)?, false)))?;
+        let [hour, active_at_ms, chat] = fields.map(u64::cast_signed);
         Some(PageToken {
-            active_at_ms: active_at_ms.cast_signed(),
-            chat: ChatId(chat.cast_signed()),
+            hour,
+            active_at_ms: is_timed.then_some(active_at_ms),
+            chat: ChatId(chat),
         })
     }
 }
@@ -143,11 +152,14 @@ mod tests {
 
     #[test]
     fn a_page_token_is_no_cursor() {
-        let token = PageToken {
-            active_at_ms: -1,
-            chat: ChatId(5),
-        };
-        assert_eq!(PageToken::decode(&token.encode()), Some(token));
+        for active_at_ms in [Some(-1), None] {
+            let token = PageToken {
+                hour: 3,
+                active_at_ms,
+                chat: ChatId(5),
+            };
+            assert_eq!(PageToken::decode(&token.encode()), Some(token));
+        }
         assert_eq!(PageToken::decode("what?"), None);
         assert_eq!(
             PageToken::decode(&URL_SAFE_NO_PAD.encode(SOME.encode())),

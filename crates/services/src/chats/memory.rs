@@ -3,8 +3,9 @@
 
 mod rows;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::ops::{Bound, RangeInclusive};
+use std::ops::{Bound, Range, RangeInclusive};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -195,9 +196,18 @@ impl ChatStore for Memory {
         })
     }
 
-    async fn chats_of(&self, user: UserId) -> Result<Vec<Chat>> {
+    async fn chats_of(
+        &self,
+        user: UserId,
+        places: Range<ListPlace>,
+        limit: usize,
+    ) -> Result<Vec<(ListPlace, Chat)>> {
         let rows = self.rows.lock();
-        Ok(rows.of(user).map(|row| row.chat.clone()).collect())
+        let all = rows.of(user).map(|row| (row.chat.list_place(), &row.chat));
+        let mut chats: Vec<_> = all.filter(|(place, _)| places.contains(place)).collect();
+        chats.sort_unstable_by_key(|(place, _)| Reverse(*place));
+        let chats = chats.into_iter().take(limit);
+        Ok(chats.map(|(place, chat)| (place, chat.clone())).collect())
     }
 
     async fn moved_since(&self, user: UserId, since: Position) -> Result<Option<Moved>> {

@@ -10,8 +10,8 @@ use tertulia_kit::error::Result;
 use super::command::Limits;
 use super::cursor::Cursor;
 use super::decide;
+use super::list;
 use super::model::{Chat, Epoch, Event, Position, Receipt, Seq, Standing, UserEvent};
-use super::newest_first;
 use super::ports::{ChatStore, Moved};
 use super::shown::{self, Shown};
 use crate::errors;
@@ -226,8 +226,8 @@ async fn reset(
     let now = store.position().await?;
     let moved = store.moved_since(user, now).await?;
     let moved = moved.ok_or_else(|| errors::internal("the position of the store went back"))?;
-    let mut chats = store.chats_of(user).await?;
-    let more = newest_first(&mut chats, RESET_CHATS_MAX);
+    let (chats, next) = list::page(store, user, None, RESET_CHATS_MAX).await?;
+    let more = next.is_some();
     let chats = standings(store, user, &chats).await?;
     let small: Vec<ChatId> = chats.iter().map(|standing| standing.chat.id).collect();
     Ok(Missed {

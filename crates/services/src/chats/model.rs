@@ -7,7 +7,7 @@ mod own;
 
 use std::sync::Arc;
 
-pub use chat::{Chat, ChatKind, Details, Pair};
+pub use chat::{Chat, ChatKind, Details, ListPlace, Pair};
 pub use event::{
     Deletion, DeletionReason, Event, EventBody, Forward, Mentions, Message, ReactionCount, SendKey,
 };

@@ -1,7 +1,7 @@
 //! What chats need: a store of logs, somebody to tell what was committed and what is going on, and answers about
 //! people.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -97,8 +97,17 @@ pub trait ChatStore: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Page<UserEvent>>;
 
-    /// All chats that a user is in, in no order.
-    async fn chats_of(&self, user: UserId) -> Result<Vec<Chat>>;
+    /// The chats that a user is in with a place from the start of `places` on and before its end, the highest first, at
+    /// most `limit`, as they are at one commit. Costs what it gives, however many chats the user has.
+    ///
+    /// A store that others write as well may give a chat at another place than its own, where they have left it; never
+    /// twice in one answer, and never without it once it was written by this version.
+    async fn chats_of(
+        &self,
+        user: UserId,
+        places: Range<ListPlace>,
+        limit: usize,
+    ) -> Result<Vec<(ListPlace, Chat)>>;
 
     /// The user's chats in which something was committed after `since`, in no order; those of them in which
     /// receipts have moved are named beside them. What is true of the answer is true for its position:

@@ -29,6 +29,7 @@ use tertulia_kit::clock::SharedClock;
 
 use super::ports::{ChatStore, Committed};
 
+pub use bench::chats_of;
 pub use chats::*;
 pub use due::*;
 pub use history::*;
@@ -55,6 +56,7 @@ macro_rules! chat_store_suite {
             an_unknown_chat_has_an_empty_log_and_takes_nothing
             a_refused_command_writes_and_tells_nothing
             the_list_of_chats_is_whole_and_has_the_last_messages
+            a_list_is_walked_hour_by_hour
             what_changes_of_a_chat_is_kept
             a_chat_made_again_is_the_same_chat
             seqs_rise_by_one_from_one

@@ -4,6 +4,7 @@ mod bench;
 mod chats;
 mod clockwork;
 mod digest;
+mod list;
 mod marks;
 mod members;
 mod messages;

@@ -37,6 +37,16 @@ pub fn wrong(reader: &Reader<'_>, row: &[u8], value: &[u8]) -> Result<Option<Pro
             let what = "the user's list has a chat that the user is not in";
             there(holds, Place::member(chat, user), what)
         }
+        LISTED => {
+            let ([user, hour, chat], _) = numbers(row)?;
+            let (user, chat) = (UserId(user), ChatId(!chat));
+            let stands = reader
+                .chat(chat, None)?
+                .map(|row| row.chat.list_place().hour);
+            let holds = stands == Some(!hour) && reader.membership(chat, user)?.is_some();
+            let what = "the user's list has the chat where it does not stand";
+            there(holds, Place::member(chat, user), what)
+        }
         BAN => {
             let ([chat, user], _) = numbers(row)?;
             let (chat, user) = (ChatId(chat), UserId(user));

@@ -28,13 +28,16 @@ use thiserror::Error;
 
 use super::feed;
 use super::journal;
+use super::lists;
 use super::reader::Reader;
 use super::unmade;
 use crate::rows::codec::Corrupt;
 use crate::rows::corrupt;
 
 /// The version of the tables that this program reads and writes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
+/// The version before it, without the places of chats in the lists of users.
+const UNLISTED: u32 = 2;
 /// How much journal may wait for its rows to get into their tables; it is read again at a start.
 const JOURNAL_BYTES_MAX: u64 = 192 << 20;
 /// One for what is flushed and two for what is compacted. With a single one for that, the first turns idly round the
@@ -98,7 +101,7 @@ impl Disk {
         };
         // Before all others, which another format may not even have.
         let meta = table("meta", 4)?;
-        let epoch = check_meta(&db, &meta)?;
+        let (epoch, format) = check_meta(&db, &meta)?;
         let disk = Disk {
             chats: table(CHATS, 16)?,
             events: table("events", 32)?,
@@ -111,6 +114,12 @@ impl Disk {
             reads: Reads::default(),
             db,
         };
+        if format == UNLISTED {
+            lists::fill(&disk)?;
+            let mut batch = disk.batch(1);
+            batch.insert(&disk.meta, META_FORMAT, FORMAT.to_be_bytes());
+            batch.commit().map_err(unavailable)?;
+        }
         if disk.feed.is_some() {
             feed::begin(&disk)?;
         }
@@ -173,23 +182,26 @@ fn database(folder: &Path, cache_bytes: u64) -> Result<Database> {
     db.map_err(unavailable)
 }
 
-fn check_meta(db: &Database, meta: &Keyspace) -> Result<Epoch> {
+/// The epoch and the format of the tables.
+fn check_meta(db: &Database, meta: &Keyspace) -> Result<(Epoch, u32)> {
     let format = meta.get(META_FORMAT).map_err(unavailable)?;
     let epoch = meta.get(META_EPOCH).map_err(unavailable)?;
     match (format, epoch) {
         (Some(format), Some(epoch)) => {
             let found = (*format).try_into().map(u32::from_be_bytes);
-            match found.map_err(|_| corrupt(Corrupt("the format")))? {
-                FORMAT => {}
-                found if found < FORMAT => {
+            let format = found.map_err(|_| corrupt(Corrupt("the format")))?;
+            match format {
+                FORMAT | UNLISTED => {}
+                found if found < UNLISTED => {
                     return Err(errors::store_unavailable(Unusable::Old { found }));
                 }
                 found => return Err(errors::store_unavailable(Unusable::Newer { found })),
             }
             let epoch = (*epoch).try_into().map(u64::from_be_bytes);
-            Ok(Epoch(epoch.map_err(|_| corrupt(Corrupt("the epoch")))?))
+            let epoch = epoch.map_err(|_| corrupt(Corrupt("the epoch")))?;
+            Ok((Epoch(epoch), format))
         }
-        (None, None) if has_no_chats(db)? => write_meta(db, meta),
+        (None, None) if has_no_chats(db)? => Ok((write_meta(db, meta)?, FORMAT)),
         _ => Err(errors::store_unavailable(Unusable::NoMeta)),
     }
 }

@@ -65,8 +65,12 @@ impl Export {
         match log {
             Log::Events => self.heads(&self.disk.chats, |row| Ok(codec::read_marks(row)?.head)),
             Log::UserEvents => self.heads(&self.disk.user_heads, codec::read_head),
-            Log::ChatsOfUsers => self.chats_of_users(),
-            Log::Index => Ok(count(&self.disk.index)? - self.chats_of_users()?),
+            Log::ChatsOfUsers => self.count_index(index::CHAT_OF),
+            Log::Index => {
+                let elsewhere =
+                    self.count_index(index::CHAT_OF)? + self.count_index(index::LISTED)?;
+                Ok(count(&self.disk.index)? - elsewhere)
+            }
             Log::SendKeys => self.send_keys.tables().iter().map(count).sum(),
             log => count(self.table(log)),
         }
@@ -151,12 +155,9 @@ impl Export {
         Ok(all)
     }
 
-    fn chats_of_users(&self) -> Result<u64> {
-        let rows = self
-            .disk
-            .db
-            .snapshot()
-            .prefix(&self.disk.index, [index::CHAT_OF]);
+    /// How many rows one of the small tables has.
+    fn count_index(&self, table: u8) -> Result<u64> {
+        let rows = self.disk.db.snapshot().prefix(&self.disk.index, [table]);
         let mut count = 0;
         for row in rows {
             row.key().map_err(unavailable)?;
@@ -202,7 +203,11 @@ fn spans(log: Log) -> Vec<Span> {
         )],
         Log::Index => vec![
             (Bound::Unbounded, before(vec![index::CHAT_OF])),
-            (Bound::Included(vec![index::CHAT_OF + 1]), Bound::Unbounded),
+            (
+                Bound::Included(vec![index::CHAT_OF + 1]),
+                before(vec![index::LISTED]),
+            ),
+            (Bound::Included(vec![index::LISTED + 1]), Bound::Unbounded),
         ],
         _ => vec![(Bound::Unbounded, Bound::Unbounded)],
     }

@@ -2,7 +2,7 @@
 //! taken from the caches, which are never behind the position.
 
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,8 +11,8 @@ use tertulia_kit::error::Result;
 use tertulia_services::chats::decide::{self, View as _};
 use tertulia_services::chats::{
     Act, Audience, Changes, Chat, ChatKind, ChatStore, Command, Done, Due, Epoch, Event,
-    INVITES_MAX, Invite, Membership, Mine, Moved, Page, Pair, Position, Role, SCHEDULED_MAX,
-    Scheduled, Seq, Standing, UserEvent,
+    INVITES_MAX, Invite, ListPlace, Membership, Mine, Moved, Page, Pair, Position, Role,
+    SCHEDULED_MAX, Scheduled, Seq, Standing, UserEvent,
 };
 use tertulia_services::errors;
 use tertulia_services::ids::{ChatId, UserId};
@@ -194,12 +194,14 @@ impl ChatStore for ChatLog {
         })
     }
 
-    async fn chats_of(&self, user: UserId) -> Result<Vec<Chat>> {
-        let read = move |shared: &Shared| {
-            let rows = shared.chats_of(user)?.into_iter();
-            Ok(rows.map(|row| row.chat).collect())
-        };
-        self.read(usize::MAX, read).await
+    async fn chats_of(
+        &self,
+        user: UserId,
+        places: Range<ListPlace>,
+        limit: usize,
+    ) -> Result<Vec<(ListPlace, Chat)>> {
+        self.read(limit, move |shared| shared.listed(user, &places, limit))
+            .await
     }
 
     async fn moved_since(&self, user: UserId, since: Position) -> Result<Option<Moved>> {

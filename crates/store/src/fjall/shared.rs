@@ -3,6 +3,7 @@
 //! The writer puts in what it has committed, so a cache is never behind an answer; what it could not know
 //! whole (lists that others have read) it forgets instead.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tertulia_kit::clock::SharedClock;
 use tertulia_kit::error::Result;
-use tertulia_services::chats::{ChatKind, Epoch, Fact, Membership, Seq};
+use tertulia_services::chats::{Chat, ChatKind, Epoch, Fact, ListPlace, Membership, Seq};
 use tertulia_services::ids::{ChatId, UserId};
 
 use super::disk::Disk;
@@ -129,6 +130,22 @@ impl Shared {
             .into_iter()
             .map(row)
             .collect()
+    }
+
+    /// A part of a user's list of chats, at one commit.
+    pub fn listed(
+        &self,
+        user: UserId,
+        places: &Range<ListPlace>,
+        limit: usize,
+    ) -> Result<Vec<(ListPlace, Chat)>> {
+        let reader = self.disk.reader();
+        let row = |place: ListPlace| {
+            let row = reader.chat(place.chat, self.chats.get(place.chat))?;
+            Ok((place, known(row)?.chat))
+        };
+        let places = index::listed(&reader, user, places, limit)?.into_iter();
+        places.map(row).collect()
     }
 
     /// Makes a commit visible and gives its facts. The position comes last: whoever reads it finds all the

@@ -54,6 +54,8 @@ pub const SCHEDULED: u8 = 14;
 pub const SCHEDULED_OF: u8 = 15;
 /// time, id.
 pub const SCHEDULED_AT: u8 = 16;
+/// user, hour and chat, both counted backwards: where the chat stands in the user's list.
+pub const LISTED: u8 = 17;
 
 /// What is done with a row that was met: its key and its value.
 pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>> + 'a;
@@ -117,6 +119,16 @@ impl Span {
         Span {
             // Nothing is between a number and a lower one.
             from: from.min(end.clone()),
+            end,
+        }
+    }
+
+    /// The keys behind one, up to another, which is among them.
+    fn behind(first: &[u8], last: &[u8]) -> Span {
+        let end = next(last);
+        Span {
+            // Nothing is behind a key and up to one before it.
+            from: next(first).min(end.clone()),
             end,
         }
     }

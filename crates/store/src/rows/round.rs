@@ -7,7 +7,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use tertulia_kit::error::Result;
 use tertulia_services::chats::decide::{Used, Write};
 use tertulia_services::chats::{
-    Audience, Chat, ChatKind, Event, Fact, Membership, Receipt, SendKey, Seq, UserEvent,
+    Audience, Chat, ChatKind, Event, Fact, ListPlace, Membership, Receipt, SendKey, Seq, UserEvent,
 };
 use tertulia_services::ids::{ChatId, UserId};
 
@@ -41,9 +41,26 @@ pub struct Round {
     pub index: Changes,
     /// The key that was asked for last: what a decision uses is what it asked for.
     asked: Option<Asked>,
-    /// The chat that was looked at last and is not of this round, and the commit of its newest receipt: a
-    /// decision looks at a chat before it writes it, so that there is no need to look it up again.
-    looked_at: Option<(ChatId, u64)>,
+    /// The chat that was looked at last and is not of this round: a decision looks at a chat before it writes it, so
+    /// that there is no need to look it up again.
+    looked_at: Option<LookedAt>,
+}
+
+/// A chat as it was committed.
+#[derive(Clone, Copy)]
+struct LookedAt {
+    place: ListPlace,
+    /// The commit of its newest receipt.
+    marked_at: u64,
+}
+
+impl LookedAt {
+    fn of(row: &Row) -> LookedAt {
+        LookedAt {
+            place: row.chat.list_place(),
+            marked_at: row.marked_at,
+        }
+    }
 }
 
 /// A send key of a user, and what it is in short.
@@ -118,7 +135,7 @@ impl Round {
             return Ok(Some(row.chat.clone()));
         }
         let row = below.row(id)?;
-        self.looked_at = row.as_ref().map(|row| (id, row.marked_at));
+        self.looked_at = row.as_ref().map(LookedAt::of);
         Ok(row.map(|row| row.chat))
     }
 
@@ -294,21 +311,35 @@ impl Round {
 
     fn put_chat(&mut self, below: &impl Below, chat: Chat) -> Result<()> {
         let moved_at = self.position;
-        if let Some(row) = self.chats.get_mut(&chat.id) {
-            row.moved_at = moved_at;
-            row.chat = chat;
-            return Ok(());
-        }
-        let marked_at = match self.looked_at {
-            Some((id, marked_at)) if id == chat.id => marked_at,
-            _ => below.row(chat.id)?.map_or(0, |row| row.marked_at),
+        let before = match (self.chats.get(&chat.id), self.looked_at) {
+            (Some(row), _) => Some(LookedAt::of(row)),
+            (None, Some(before)) if before.place.chat == chat.id => Some(before),
+            (None, _) => below.row(chat.id)?.as_ref().map(LookedAt::of),
         };
+        if let Some(before) = before
+            && before.place != chat.list_place()
+        {
+            self.list_again(below, &chat, before.place)?;
+        }
         let row = Row {
             moved_at,
-            marked_at,
+            marked_at: before.map_or(0, |before| before.marked_at),
             chat,
         };
         self.chats.insert(row.chat.id, row);
+        Ok(())
+    }
+
+    /// The chat stands elsewhere in the lists of its members.
+    fn list_again(&mut self, below: &impl Below, chat: &Chat, was: ListPlace) -> Result<()> {
+        let members = match chat.kind {
+            ChatKind::Direct(pair) => Arc::from(pair.users()),
+            ChatKind::Group | ChatKind::Channel => self.members(below, chat.id)?,
+        };
+        for user in members.iter() {
+            index::put_listed(&mut self.index, *user, was, false);
+            index::put_listed(&mut self.index, *user, chat.list_place(), true);
+        }
         Ok(())
     }
 
@@ -341,12 +372,13 @@ impl Round {
     fn turn(&mut self, below: &impl Below, turns: &[Turn]) -> Result<()> {
         for of_chat in turns.chunk_by(|a, b| a.chat == b.chat) {
             let chat = of_chat[0].chat;
-            let kind = self.kind(below, chat)?;
+            let (kind, place) = self.kind_and_place(below, chat)?;
             for Turn { user, is_in, .. } in of_chat {
                 match is_in {
                     true => index::put_chat_of(&mut self.index, *user, chat, kind.is_direct()),
                     false => index::drop_chat_of(&mut self.index, *user, chat),
                 }
+                index::put_listed(&mut self.index, *user, place, *is_in);
                 if !kind.is_direct() {
                     self.in_or_out.push(*user);
                 }
@@ -382,17 +414,18 @@ impl Round {
     }
 
     fn audience(&self, below: &impl Below, chat: ChatId) -> Result<Audience> {
-        Ok(match self.kind(below, chat)? {
+        Ok(match self.kind_and_place(below, chat)?.0 {
             ChatKind::Direct(pair) => Audience::Pair(pair.users()),
             ChatKind::Channel => Audience::Warm,
             ChatKind::Group => Audience::Members(self.members(below, chat)?),
         })
     }
 
-    fn kind(&self, below: &impl Below, chat: ChatId) -> Result<ChatKind> {
-        match self.chats.get(&chat) {
-            Some(row) => Ok(row.chat.kind),
-            None => Ok(known(below.row(chat)?)?.chat.kind),
+    fn kind_and_place(&self, below: &impl Below, id: ChatId) -> Result<(ChatKind, ListPlace)> {
+        let of = |chat: &Chat| (chat.kind, chat.list_place());
+        match self.chats.get(&id) {
+            Some(row) => Ok(of(&row.chat)),
+            None => Ok(of(&known(below.row(id)?)?.chat)),
         }
     }
 

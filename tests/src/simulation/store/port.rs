@@ -1,15 +1,15 @@
 //! The port of the store: a write goes into the queue, a read to the logs, and both fail or take their time as
 //! the plan says. The sabotages of the store are made here.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tertulia_kit::error::Result;
 use tertulia_services::chats::{
     Act, Audience, Changes, Chat, ChatKind, ChatStore, Command, Done, Due, Epoch, Event, EventBody,
-    Invite, Membership, Mine, Moved, Page, Position, Role, Scheduled, Sent, Seq, Standing,
-    UserEvent,
+    Invite, ListPlace, Membership, Mine, Moved, Page, Position, Role, Scheduled, Sent, Seq,
+    Standing, UserEvent,
 };
 use tertulia_services::ids::{ChatId, UserId};
 
@@ -98,8 +98,14 @@ impl ChatStore for Store {
         logs.user_events_after(user, after, limit).await
     }
 
-    async fn chats_of(&self, user: UserId) -> Result<Vec<Chat>> {
-        self.read().await?.chats_of(user).await
+    async fn chats_of(
+        &self,
+        user: UserId,
+        places: Range<ListPlace>,
+        limit: usize,
+    ) -> Result<Vec<(ListPlace, Chat)>> {
+        let logs = self.read().await?;
+        logs.chats_of(user, places, limit).await
     }
 
     async fn moved_since(&self, user: UserId, since: Position) -> Result<Option<Moved>> {

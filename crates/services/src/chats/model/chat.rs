@@ -99,6 +99,18 @@ impl Chat {
         last.map_or(self.created_at_ms, |event| event.at_ms)
     }
 
+    /// Where it stands in the lists of its members.
+    pub fn list_place(&self) -> ListPlace {
+        let hour = match self.kind {
+            ChatKind::Channel => ListPlace::ALWAYS,
+            ChatKind::Direct(_) | ChatKind::Group => ListPlace::hour_of(self.active_at_ms()),
+        };
+        ListPlace {
+            hour,
+            chat: self.id,
+        }
+    }
+
     /// The two of a direct chat.
     pub fn pair(&self) -> Option<Pair> {
         match self.kind {
@@ -116,6 +128,55 @@ impl Chat {
     /// Whether receipts of single members are told.
     pub fn is_small(&self, members_max: u32) -> bool {
         self.kind != ChatKind::Channel && self.details.member_count <= members_max
+    }
+}
+
+/// Where a chat stands in the lists of its members, which begin at the highest: by the hour in which it was last
+/// spoken in, and then by its id. So a list moves once in an hour, however much is said.
+///
+/// With a channel the lists of very many would move, so all channels stand before everything else, and whoever reads a
+/// list puts them where they belong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListPlace {
+    /// Counted from the beginning of 1970; [`ALWAYS`](ListPlace::ALWAYS) for channels.
+    pub hour: i64,
+    /// Which chat.
+    pub chat: ChatId,
+}
+
+impl ListPlace {
+    /// The hour of channels.
+    pub const ALWAYS: i64 = i64::MAX;
+    /// Before every chat.
+    pub const TOP: ListPlace = ListPlace {
+        hour: i64::MAX,
+        chat: ChatId(i64::MAX),
+    };
+    /// Behind every chat.
+    pub const BOTTOM: ListPlace = ListPlace {
+        hour: i64::MIN,
+        chat: ChatId(i64::MIN),
+    };
+
+    /// In which hour a time is, in milliseconds since 1970.
+    pub fn hour_of(at_ms: i64) -> i64 {
+        at_ms.div_euclid(3_600 * 1_000)
+    }
+
+    /// The place before all of an hour; that of the channels when it is theirs.
+    pub fn before(hour: i64) -> ListPlace {
+        ListPlace {
+            hour,
+            chat: ChatId(i64::MAX),
+        }
+    }
+
+    /// The place behind all of an hour.
+    pub fn behind(hour: i64) -> ListPlace {
+        ListPlace {
+            hour,
+            chat: ChatId(i64::MIN),
+        }
     }
 }
 

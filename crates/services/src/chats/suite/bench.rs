@@ -28,6 +28,13 @@ pub const DORA: UserId = UserId(14);
 /// How long a fact may take to be told, in seconds.
 const FACTS_WAIT_S: u64 = 20;
 
+/// All chats of a user, by id.
+pub async fn chats_of(store: &dyn ChatStore, user: UserId) -> Vec<Chat> {
+    let all = ListPlace::BOTTOM..ListPlace::TOP;
+    let chats = store.chats_of(user, all, usize::MAX).await.unwrap();
+    by_id(chats.into_iter().map(|(_, chat)| chat).collect())
+}
+
 /// Keeps what it hears.
 #[derive(Default)]
 pub struct Listener {
@@ -91,6 +98,17 @@ impl<'a> Bench<'a> {
         drop(self.store.take());
         let store = self.place.open(self.listener.clone(), self.clock.clone());
         self.store = Some(store.await);
+    }
+
+    /// Where the chats of a user stand in their list.
+    pub async fn places(&self, user: UserId) -> Vec<(i64, ChatId)> {
+        let all = ListPlace::BOTTOM..ListPlace::TOP;
+        let chats = self.store().chats_of(user, all, usize::MAX).await.unwrap();
+        assert!(chats.iter().all(|(place, chat)| place.chat == chat.id));
+        chats
+            .iter()
+            .map(|(place, chat)| (place.hour, chat.id))
+            .collect()
     }
 
     pub async fn position(&self) -> Position {

@@ -34,7 +34,7 @@ pub async fn a_pair_has_one_chat_whoever_opens_it(place: &dyn Place) {
     let ids: HashSet<ChatId> = tasks.join_all().await.into_iter().collect();
     assert_eq!(ids.len(), 1);
     assert_eq!(bench.own_log(CLEO).await.len(), 1);
-    assert_eq!(bench.store().chats_of(CLEO).await.unwrap().len(), 1);
+    assert_eq!(chats_of(&**bench.store(), CLEO).await.len(), 1);
 }
 
 pub async fn opening_is_told_in_the_log_of_each_member(place: &dyn Place) {
@@ -97,7 +97,7 @@ pub async fn an_unknown_chat_has_an_empty_log_and_takes_nothing(place: &dyn Plac
         Changes::default()
     );
     assert_eq!(store.members(nowhere, UserId(0), 10).await.unwrap(), vec![]);
-    assert!(store.chats_of(ANA).await.unwrap().is_empty());
+    assert!(chats_of(&**store, ANA).await.is_empty());
     assert_eq!(bench.position().await, before);
     // The key of what was refused is free.
     let chat = bench.open(ANA, BEN, 5).await;
@@ -157,7 +157,7 @@ pub async fn the_list_of_chats_is_whole_and_has_the_last_messages(place: &dyn Pl
         }
     }
     bench.open(BEN, CLEO, 999).await;
-    let chats = by_id(bench.store().chats_of(ANA).await.unwrap());
+    let chats = chats_of(&**bench.store(), ANA).await;
     assert_eq!(chats.len(), 30);
     for (n, chat) in (1..).zip(&chats) {
         assert_eq!(
@@ -167,6 +167,97 @@ pub async fn the_list_of_chats_is_whole_and_has_the_last_messages(place: &dyn Pl
         let last = chat.last_message.as_ref().map_or(0, |event| event.seq);
         assert_eq!(last, if n % 3 == 0 { 0 } else { chat.head });
         assert_eq!(bench.chat(chat.id).await, *chat);
+    }
+}
+
+pub async fn a_list_is_walked_hour_by_hour(place: &dyn Place) {
+    let mut bench = Bench::at(place).await;
+    let channel = bench.channel(1, ANA, &[BEN]).await;
+    let early = bench.group(2, ANA, &[BEN, CLEO]).await;
+    let direct = bench.open(ANA, BEN, 3).await.id;
+    bench.clock.advance_ms(HOUR_MS);
+    let late = bench.group(4, BEN, &[ANA]).await;
+    let first = ListPlace::hour_of(BEGIN_MS);
+    assert_eq!(
+        bench.places(ANA).await,
+        [
+            (ListPlace::ALWAYS, channel),
+            (first + 1, late),
+            (first, direct),
+            (first, early)
+        ]
+    );
+    // Who is spoken in rises for everybody who is in it, and only in another hour.
+    bench.say(early, CLEO, 1).await;
+    bench.say(channel, ANA, 2).await;
+    bench.clock.advance_ms(1);
+    bench.say(early, ANA, 3).await;
+    for (user, places) in [
+        (
+            ANA,
+            vec![
+                (ListPlace::ALWAYS, channel),
+                (first + 1, late),
+                (first + 1, early),
+                (first, direct),
+            ],
+        ),
+        (CLEO, vec![(first + 1, early)]),
+    ] {
+        assert_eq!(bench.places(user).await, places);
+    }
+    // What is no message moves nothing; who comes late finds the chat where it is for everybody.
+    bench.clock.advance_ms(30 * HOUR_MS);
+    let add = Act::Add {
+        chat: early,
+        users: vec![DORA],
+        role: None,
+    };
+    bench.act(ANA, add).await;
+    bench.act(CLEO, Act::Leave { chat: early }).await;
+    assert_eq!(bench.places(DORA).await, [(first + 1, early)]);
+    assert_eq!(bench.places(CLEO).await, []);
+    bench.say(direct, BEN, 4).await;
+    bench.say(early, ANA, 5).await;
+    let everything = [
+        (ListPlace::ALWAYS, channel),
+        (first + 31, direct),
+        (first + 31, early),
+        (first + 1, late),
+    ];
+    for is_reopened in [false, true] {
+        if is_reopened {
+            bench.reopen().await;
+        }
+        assert_eq!(bench.places(ANA).await, everything);
+        assert_eq!(bench.places(DORA).await, [(first + 31, early)]);
+        assert_eq!(bench.places(CLEO).await, []);
+        // The start of a part is in it, its end is not.
+        let place = |at: usize| ListPlace {
+            hour: everything[at].0,
+            chat: everything[at].1,
+        };
+        for (from, to) in [(0, 3), (1, 1), (2, 3), (1, 2)] {
+            let part = bench
+                .store()
+                .chats_of(ANA, place(to)..place(from), 10)
+                .await
+                .unwrap();
+            let part: Vec<_> = part
+                .iter()
+                .map(|(place, chat)| (place.hour, chat.id))
+                .collect();
+            assert_eq!(
+                part,
+                everything[(from + 1).min(to + 1)..=to].to_vec(),
+                "{from} to {to}"
+            );
+        }
+        let some = bench
+            .store()
+            .chats_of(ANA, ListPlace::BOTTOM..ListPlace::TOP, 2)
+            .await;
+        assert_eq!(some.unwrap().len(), 2);
     }
 }
 
@@ -226,7 +317,7 @@ pub async fn a_chat_made_again_is_the_same_chat(place: &dyn Place) {
     let again = standing(bench.act(ANA, Act::Create(again)).await);
     assert_eq!((again.chat.id, again.read.unread), (ChatId(1), 1));
     assert_eq!(bench.store().chat(ChatId(2)).await.unwrap(), None);
-    assert_eq!(bench.store().chats_of(CLEO).await.unwrap().len(), 1);
+    assert_eq!(chats_of(&**bench.store(), CLEO).await.len(), 1);
 }
 
 pub async fn everything_is_there_after_reopening(place: &dyn Place) {
@@ -245,7 +336,7 @@ pub async fn everything_is_there_after_reopening(place: &dyn Place) {
     chats.push(group);
     let store = bench.store();
     let (epoch, position) = (store.epoch(), bench.position().await);
-    let list = by_id(store.chats_of(ANA).await.unwrap());
+    let list = chats_of(&**store, ANA).await;
     let own = store.user_events_after(ANA, 0, 100).await.unwrap();
     let mut logs = Vec::new();
     for chat in &chats {
@@ -254,7 +345,7 @@ pub async fn everything_is_there_after_reopening(place: &dyn Place) {
     bench.reopen().await;
     let store = bench.store();
     assert_eq!((store.epoch(), bench.position().await), (epoch, position));
-    assert_eq!(by_id(store.chats_of(ANA).await.unwrap()), list);
+    assert_eq!(chats_of(&**store, ANA).await, list);
     assert_eq!(store.user_events_after(ANA, 0, 100).await.unwrap(), own);
     for (chat, log) in chats.iter().zip(logs) {
         assert_eq!(bench.whole_log(*chat).await, log);

@@ -214,8 +214,10 @@ impl<'a> Both<'a> {
 
     async fn compare_user(&self, user: UserId, chats: &[ChatId]) {
         let (store, memory) = (self.bench.store(), &self.memory);
-        let one = by_id(store.chats_of(user).await.unwrap());
-        assert_eq!(one, by_id(memory.chats_of(user).await.unwrap()));
+        let places = ListPlace::BOTTOM..ListPlace::TOP;
+        let one = store.chats_of(user, places.clone(), usize::MAX).await;
+        let two = memory.chats_of(user, places, usize::MAX).await;
+        assert_eq!(one.unwrap(), two.unwrap());
         let one = store.user_events_after(user, 0, usize::MAX).await.unwrap();
         let two = memory.user_events_after(user, 0, usize::MAX).await.unwrap();
         assert_eq!(one, two);

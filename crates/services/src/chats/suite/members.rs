@@ -144,7 +144,7 @@ pub async fn who_comes_and_goes_is_told_in_their_own_log(place: &dyn Place) {
         let store = bench.store();
         assert_eq!(store.role(group, user).await.unwrap(), None);
         assert_eq!(store.standings(user, &[group]).await.unwrap(), vec![]);
-        assert!(store.chats_of(user).await.unwrap().is_empty());
+        assert!(chats_of(&**store, user).await.is_empty());
         let moved = store.moved_since(user, Position(0)).await.unwrap();
         assert!(moved.unwrap().chats.is_empty());
     }

@@ -120,7 +120,7 @@ pub async fn the_events_since_a_position_are_told_whole_or_not_at_all(place: &dy
             let events = store.events_since(chats, since, limit).await.unwrap()?;
             Some(events.iter().map(|e| (e.chat, e.seq)).collect::<Vec<_>>())
         };
-        let now = by_id(store.chats_of(ANA).await.unwrap());
+        let now = chats_of(&**store, ANA).await;
         let [a, b] = &now[..] else {
             panic!("two chats")
         };

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use tertulia_kit::error::Result;
-use tertulia_services::chats::{ChatKind, Event, Membership, Message, Role, Seq, Shown, digest};
+use tertulia_services::chats::{
+    ChatKind, Event, ListPlace, Membership, Message, Role, Seq, Shown, digest,
+};
 use tertulia_services::ids::UserId;
 
 use super::report::{ChatDigest, Notes};
@@ -28,6 +30,8 @@ pub struct ChatCheck<'a> {
     spoke: [Seq; 2],
     deleted_max: Seq,
     pinned: BTreeSet<Seq>,
+    /// Where it stands in lists; none when that can not be read.
+    place: Option<ListPlace>,
     members: u32,
     owners: u32,
 }
@@ -46,6 +50,7 @@ impl<'a> ChatCheck<'a> {
             spoke: [0; 2],
             deleted_max: 0,
             pinned: BTreeSet::new(),
+            place: None,
             members: 0,
             owners: 0,
         }
@@ -71,6 +76,9 @@ impl<'a> ChatCheck<'a> {
                 }
             }
         }
+        // One whose last message can not be read has been noted above.
+        let whole = self.reader.chat(id, None).ok().flatten();
+        self.place = whole.map(|row| row.chat.list_place());
         loop {
             let notes = &mut *self.notes;
             let stray = |chat, user| notes.of_member(chat, UserId(user), "a member of no chat");
@@ -203,7 +211,11 @@ impl<'a> ChatCheck<'a> {
         self.members += 1;
         self.owners += u32::from(membership.role == Role::Owner);
         let listed = index::chat_of(self.reader, user, chat)?;
-        if listed != Some(self.row.chat.kind.is_direct()) {
+        let stands = match self.place {
+            Some(place) => index::is_listed(self.reader, user, place)?,
+            None => true,
+        };
+        if listed != Some(self.row.chat.kind.is_direct()) || !stands {
             let what = "a membership that the user's list of chats does not have so";
             self.notes.of_member(chat, user, what);
         }

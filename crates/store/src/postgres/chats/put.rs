@@ -1,8 +1,10 @@
 //! Writes a round: one statement for what every send writes, and one for each other table that has something.
 
+use std::collections::BTreeMap;
+
 use sqlx::PgConnection;
-use tertulia_services::chats::Seq;
-use tertulia_services::ids::{ChatId, UserId};
+use tertulia_services::chats::{ListPlace, Seq};
+use tertulia_services::ids::ChatId;
 
 use crate::rows::codec::{self, ID_BYTES};
 use crate::rows::index;
@@ -252,24 +254,9 @@ async fn own_logs(connection: &mut PgConnection, round: &Round) -> Result<(), sq
 async fn small_tables(connection: &mut PgConnection, round: &Round) -> Result<(), sqlx::Error> {
     let mut there: (Vec<&[u8]>, Vec<&[u8]>) = Default::default();
     let mut gone: Vec<&[u8]> = Vec::new();
-    let mut joined = (Vec::new(), Vec::new(), Vec::new());
-    let mut left = (Vec::new(), Vec::new());
+    let mut lists = Lists::default();
     for (key, content) in &round.index {
-        if let Some((UserId(user), ChatId(chat))) = user_and_chat(key) {
-            match content {
-                Some(content) => {
-                    joined.0.push(user);
-                    joined.1.push(chat);
-                    let is_direct = codec::read_value(content);
-                    joined
-                        .2
-                        .push(is_direct.is_ok_and(|is_direct| is_direct != 0));
-                }
-                None => {
-                    left.0.push(user);
-                    left.1.push(chat);
-                }
-            }
+        if lists.take(key, content.as_deref()) {
             continue;
         }
         match content {
@@ -296,41 +283,103 @@ async fn small_tables(connection: &mut PgConnection, round: &Round) -> Result<()
             .execute(&mut *connection)
             .await?;
     }
-    if !joined.0.is_empty() {
-        sqlx::query(
-            "INSERT INTO chats_of_users (user_id, chat_id, is_direct)
-             SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::boolean[])
-             ON CONFLICT (user_id, chat_id) DO NOTHING",
-        )
-        .bind(&joined.0)
-        .bind(&joined.1)
-        .bind(&joined.2)
-        .execute(&mut *connection)
-        .await?;
-    }
-    if !left.0.is_empty() {
-        sqlx::query(
-            "DELETE FROM chats_of_users c USING UNNEST($1::bigint[], $2::bigint[]) AS old (user_id, chat_id)
-             WHERE c.user_id = old.user_id AND c.chat_id = old.chat_id",
-        )
-        .bind(&left.0)
-        .bind(&left.1)
-        .execute(connection)
-        .await?;
-    }
-    Ok(())
+    lists.put(connection).await
 }
 
-/// Whose list of chats a row belongs to, and which chat it has there, if it is such a row.
-fn user_and_chat(key: &[u8]) -> Option<(UserId, ChatId)> {
-    let numbers = key.strip_prefix(&[index::CHAT_OF])?;
-    let ([user, chat], []) = numbers.as_chunks::<ID_BYTES>() else {
-        return None;
-    };
-    Some((
-        UserId(codec::number_of(*user)),
-        ChatId(codec::number_of(*chat)),
-    ))
+/// What becomes of users' lists of chats.
+#[derive(Default)]
+struct Lists {
+    /// Who is in a chat from now on, and whether it is a direct one.
+    joined: BTreeMap<(i64, i64), bool>,
+    /// Users and chats.
+    left: (Vec<i64>, Vec<i64>),
+    /// Where chats stand now. Where they stood is in the row that is changed.
+    hours: BTreeMap<(i64, i64), i64>,
+}
+
+impl Lists {
+    /// Takes a row of the small tables; says whether it is of lists.
+    fn take(&mut self, key: &[u8], content: Option<&[u8]>) -> bool {
+        let numbers = key.get(1..).unwrap_or_default().as_chunks::<ID_BYTES>();
+        let number = |bytes: &[u8; ID_BYTES]| codec::number_of(*bytes);
+        match (key.first(), numbers) {
+            (Some(&index::CHAT_OF), ([user, chat], [])) => {
+                let (user, chat) = (number(user), number(chat));
+                match content {
+                    Some(content) => {
+                        let is_direct = codec::read_value(content).is_ok_and(|value| value != 0);
+                        self.joined.insert((user, chat), is_direct);
+                    }
+                    None => {
+                        self.left.0.push(user);
+                        self.left.1.push(chat);
+                    }
+                }
+                true
+            }
+            (Some(&index::LISTED), ([user, hour, chat], [])) => {
+                if content.is_some() {
+                    let place = (number(user), !number(chat));
+                    self.hours.insert(place, !number(hour));
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    async fn put(mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if !self.joined.is_empty() {
+            let mut rows = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+            for ((user, chat), is_direct) in self.joined {
+                rows.0.push(user);
+                rows.1.push(chat);
+                rows.2.push(is_direct);
+                let hour = self.hours.remove(&(user, chat));
+                rows.3.push(hour.unwrap_or(ListPlace::ALWAYS));
+            }
+            sqlx::query(
+                "INSERT INTO chats_of_users (user_id, chat_id, is_direct, hour)
+                 SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::boolean[], $4::bigint[])
+                 ON CONFLICT (user_id, chat_id) DO NOTHING",
+            )
+            .bind(&rows.0)
+            .bind(&rows.1)
+            .bind(&rows.2)
+            .bind(&rows.3)
+            .execute(&mut *connection)
+            .await?;
+        }
+        if !self.hours.is_empty() {
+            let mut rows = (Vec::new(), Vec::new(), Vec::new());
+            for ((user, chat), hour) in self.hours {
+                rows.0.push(user);
+                rows.1.push(chat);
+                rows.2.push(hour);
+            }
+            sqlx::query(
+                "UPDATE chats_of_users o SET hour = new.hour
+                 FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS new (user_id, chat_id, hour)
+                 WHERE o.user_id = new.user_id AND o.chat_id = new.chat_id",
+            )
+            .bind(&rows.0)
+            .bind(&rows.1)
+            .bind(&rows.2)
+            .execute(&mut *connection)
+            .await?;
+        }
+        if !self.left.0.is_empty() {
+            sqlx::query(
+                "DELETE FROM chats_of_users c USING UNNEST($1::bigint[], $2::bigint[]) AS old (user_id, chat_id)
+                 WHERE c.user_id = old.user_id AND c.chat_id = old.chat_id",
+            )
+            .bind(&self.left.0)
+            .bind(&self.left.1)
+            .execute(connection)
+            .await?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Default)]

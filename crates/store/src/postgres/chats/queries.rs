@@ -1,12 +1,15 @@
 //! The statements of readers that have one of their own.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use tertulia_kit::error::Result;
 use tertulia_kit::metrics::Counter;
-use tertulia_services::chats::{Chat, Event, Membership, Moved, Page, Position, Seq, UserEvent};
+use tertulia_services::chats::{
+    Chat, Event, ListPlace, Membership, Moved, Page, Position, Seq, UserEvent,
+};
 use tertulia_services::ids::{ChatId, UserId};
 
 use super::fetch::Trouble;
@@ -53,17 +56,66 @@ pub async fn user_events(
     })
 }
 
-/// All chats of a user.
-pub async fn chats_of(connection: &mut PgConnection, user: UserId) -> Result<Vec<Chat>, Trouble> {
+/// A part of a user's list of chats, the highest place first.
+pub async fn chats_of(
+    connection: &mut PgConnection,
+    user: UserId,
+    places: &Range<ListPlace>,
+    limit: usize,
+) -> Result<Vec<(ListPlace, Chat)>, Trouble> {
     let found = sqlx::query(
-        "SELECT c.chat_id, c.content, e.content
-                 FROM chats_of_users o JOIN chats c ON c.chat_id = o.chat_id
+        "SELECT o.chat_id, c.content, e.content, o.hour
+                 FROM (SELECT chat_id, hour FROM chats_of_users
+                     WHERE user_id = $1 AND (hour, chat_id) >= ($2, $3) AND (hour, chat_id) < ($4, $5)
+                     ORDER BY hour DESC, chat_id DESC LIMIT $6) o
+                 JOIN chats c ON c.chat_id = o.chat_id
                  LEFT JOIN chat_events e ON e.chat_id = c.chat_id AND e.seq = c.last_message
-                 WHERE o.user_id = $1",
+                 ORDER BY o.hour DESC, o.chat_id DESC",
     );
-    let found = found.bind(user.0).fetch_all(connection).await?;
-    let chats = found.iter().map(|line| Ok(chat(line)?.0));
-    chats.collect::<Result<_, Trouble>>()
+    let (first, last) = (places.start, places.end);
+    let found = found.bind(user.0).bind(first.hour).bind(first.chat.0);
+    let found = found.bind(last.hour).bind(last.chat.0);
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let found = found.bind(limit).fetch_all(&mut *connection).await?;
+    let (mut chats, mut unplaced) = (Vec::with_capacity(found.len()), Vec::new());
+    for line in &found {
+        let (chat, _) = chat(line)?;
+        let (hour, own) = (line.try_get(3)?, chat.list_place());
+        if hour == ListPlace::ALWAYS && own.hour != hour {
+            unplaced.push(own);
+        }
+        let place = ListPlace {
+            hour,
+            chat: chat.id,
+        };
+        chats.push((place, chat));
+    }
+    if !unplaced.is_empty() {
+        // The answer is whole without it, and whoever reads it next tries again.
+        if let Err(error) = put_in_place(connection, user, &unplaced).await {
+            tracing::debug!(%error, "chats can not be put in their place");
+        }
+    }
+    Ok(chats)
+}
+
+/// Chats that nobody has put in their place yet: an older version has opened them, or they were moved here. A writer
+/// that has done it meanwhile knows better.
+async fn put_in_place(
+    connection: &mut PgConnection,
+    user: UserId,
+    places: &[ListPlace],
+) -> Result<(), sqlx::Error> {
+    let put = sqlx::query(
+        "UPDATE chats_of_users o SET hour = new.hour
+                 FROM UNNEST($2::bigint[], $3::bigint[]) AS new (chat_id, hour)
+                 WHERE o.user_id = $1 AND o.chat_id = new.chat_id AND o.hour = $4",
+    );
+    let chats: Vec<i64> = places.iter().map(|place| place.chat.0).collect();
+    let hours: Vec<i64> = places.iter().map(|place| place.hour).collect();
+    let put = put.bind(user.0).bind(chats).bind(hours);
+    put.bind(ListPlace::ALWAYS).execute(connection).await?;
+    Ok(())
 }
 
 /// What moved for a user after a position; none when that is not reached yet.

@@ -1,7 +1,7 @@
 //! The port. What has to be true together is one statement, or several in one transaction that sees one moment.
 
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,7 +10,7 @@ use tertulia_kit::error::Result;
 use tertulia_services::chats::decide;
 use tertulia_services::chats::{
     Audience, Changes, Chat, ChatKind, ChatStore, Command, Done, Due, Epoch, Event, Invite,
-    Membership, Mine, Moved, Page, Position, Role, Scheduled, Seq, Standing, UserEvent,
+    ListPlace, Membership, Mine, Moved, Page, Position, Role, Scheduled, Seq, Standing, UserEvent,
 };
 use tertulia_services::ids::{ChatId, UserId};
 
@@ -167,9 +167,15 @@ impl ChatStore for ChatLog {
         on_connection!(self, connection => queries::user_events(connection, user, after.clamp(0, SEQ_MAX), seqs(limit)))
     }
 
-    async fn chats_of(&self, user: UserId) -> Result<Vec<Chat>> {
+    async fn chats_of(
+        &self,
+        user: UserId,
+        places: Range<ListPlace>,
+        limit: usize,
+    ) -> Result<Vec<(ListPlace, Chat)>> {
         self.count(1);
-        on_connection!(self, connection => queries::chats_of(connection, user))
+        let places = &places;
+        on_connection!(self, connection => queries::chats_of(connection, user, places, limit))
     }
 
     async fn moved_since(&self, user: UserId, since: Position) -> Result<Option<Moved>> {

@@ -1,7 +1,7 @@
 //! What belongs to one user: chats, mentions, messages hidden and reacted to, messages to be sent later.
 
 use tertulia_kit::error::Result;
-use tertulia_services::chats::{Mine, Scheduled, Seq};
+use tertulia_services::chats::{ListPlace, Mine, Scheduled, Seq};
 use tertulia_services::ids::{ChatId, ScheduledId, UserId};
 
 use super::*;
@@ -26,6 +26,43 @@ pub fn put_chat_of(changes: &mut Changes, user: UserId, chat: ChatId, is_direct:
 
 pub fn drop_chat_of(changes: &mut Changes, user: UserId, chat: ChatId) {
     set(changes, key(CHAT_OF, [user.0, chat.0]), false);
+}
+
+/// Where the chats of a user stand, in a part of the list, the highest first.
+pub fn listed(
+    look: &impl Look,
+    user: UserId,
+    places: &Range<ListPlace>,
+    max: usize,
+) -> Result<Vec<ListPlace>> {
+    let mut found = Vec::new();
+    if max == 0 {
+        return Ok(found);
+    }
+    let first = listed_key(user, places.end);
+    let last = listed_key(user, places.start);
+    look.walk(&Span::behind(&first, &last), &mut |key, _| {
+        let ([_, hour, chat], _) = numbers(key)?;
+        found.push(ListPlace {
+            hour: !hour,
+            chat: ChatId(!chat),
+        });
+        Ok(go_on(found.len() < max))
+    })?;
+    Ok(found)
+}
+
+pub fn put_listed(changes: &mut Changes, user: UserId, place: ListPlace, on: bool) {
+    set(changes, listed_key(user, place), on);
+}
+
+pub fn is_listed(look: &impl Look, user: UserId, place: ListPlace) -> Result<bool> {
+    look.has(&listed_key(user, place))
+}
+
+/// Keys rise where places fall.
+fn listed_key(user: UserId, place: ListPlace) -> Vec<u8> {
+    key(LISTED, [user.0, !place.hour, !place.chat.0])
 }
 
 /// The messages of a chat after a seq that mention a user by name.

@@ -1,6 +1,6 @@
 //! A store whose reads of standings and of what moved wait while it is stalled.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -138,8 +138,13 @@ impl ChatStore for Stalled {
         self.inner.user_events_after(user, after, limit).await
     }
 
-    async fn chats_of(&self, user: UserId) -> Result<Vec<Chat>> {
-        self.inner.chats_of(user).await
+    async fn chats_of(
+        &self,
+        user: UserId,
+        places: Range<ListPlace>,
+        limit: usize,
+    ) -> Result<Vec<(ListPlace, Chat)>> {
+        self.inner.chats_of(user, places, limit).await
     }
 
     async fn moved_since(&self, user: UserId, since: Position) -> Result<Option<Moved>> {
