@@ -6,13 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{ConnectInfo, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use connectrpc::{ConnectRpcService, Limits};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 use tertulia_kit::health::{Health, State as Life};
 use tertulia_kit::net::Net;
@@ -21,6 +20,7 @@ use tertulia_services::identity::Identity;
 
 use crate::error::respond;
 use crate::gate::{Gate, Peer, REQUEST_ID, context_from};
+use crate::live::handshake::Handshake;
 use crate::live::{Live, socket};
 
 /// What the doors lead to.
@@ -149,13 +149,15 @@ fn client_address(request: &Request, trusted: &[Net]) -> IpAddr {
 
 async fn live(
     State(doors): State<Doors>,
-    headers: HeaderMap,
     axum::Extension(peer): axum::Extension<Peer>,
-    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+    mut request: Request,
 ) -> Response {
-    match upgrade {
-        Ok(upgrade) => socket::upgrade(doors.live, upgrade, &headers, &doors.origins, peer.0),
-        Err(_) => (StatusCode::UPGRADE_REQUIRED, "this is a WebSocket\n").into_response(),
+    match Handshake::of(&mut request) {
+        Some(handshake) => {
+            let headers = request.headers();
+            socket::upgrade(doors.live, handshake, headers, &doors.origins, peer.0)
+        }
+        None => (StatusCode::UPGRADE_REQUIRED, "this is a WebSocket\n").into_response(),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod close;
 mod drain;
 pub mod feed;
 pub mod frames;
+pub mod handshake;
 pub mod hub;
 pub mod queue;
 mod sends;
@@ -19,6 +20,7 @@ pub mod told;
 mod turns;
 mod warm;
 mod watches;
+pub mod websocket;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

@@ -17,9 +17,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::extract::Request;
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::conn::auto::{self, Builder};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tower::ServiceExt as _;
@@ -27,6 +28,8 @@ use tower::ServiceExt as _;
 use crate::lifecycle::{Kind, Lifecycle};
 
 use opening::Opening;
+
+pub use hyper::upgrade::OnUpgrade;
 
 /// The bounds of a door.
 #[derive(Debug, Clone)]
@@ -56,6 +59,18 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// is tried again by the client's system after a second, then two, then four: when everybody comes back at once,
 /// those seconds are most of the time.
 const WAITING_MAX: u32 = 65_535;
+
+/// Takes a connection of a door over from HTTP, as soon as the answer is sent that agrees to it. With what has come on it
+/// already.
+///
+/// # Errors
+/// When the connection has gone, or is none of a door.
+pub async fn take_over(upgrade: OnUpgrade) -> io::Result<(TcpStream, Bytes)> {
+    let upgraded = upgrade.await.map_err(io::Error::other)?;
+    let parts = auto::upgrade::downcast::<TokioIo<Opening<TcpStream>>>(upgraded);
+    let parts = parts.map_err(|_| io::Error::other("it is no connection of a door"))?;
+    Ok((parts.io.into_inner().into_inner(), parts.read_buf))
+}
 
 /// Opens a door.
 ///

@@ -55,7 +55,7 @@ impl session::Wire for ServerWire {
 
     async fn feed(&mut self, frame: Out) -> Result<(), Gone> {
         let bytes = match frame {
-            Out::Shared(frame) => frame.proto(),
+            Out::Shared(frame) => frame.proto().to_vec(),
             Out::Own(frame) => {
                 if let Some(what) = kind_of(&frame) {
                     self.endpoint.world().reach(what);
@@ -63,7 +63,7 @@ impl session::Wire for ServerWire {
                 frames::encode_proto(frame)
             }
         };
-        self.fed.push_back(Packet::Frame(bytes));
+        self.fed.push_back(Packet::Frame(bytes.into()));
         Ok(())
     }
 

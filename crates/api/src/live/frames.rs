@@ -1,8 +1,6 @@
 //! Frames on the wire: one message, two forms.
 
-use axum::extract::ws::Utf8Bytes;
 use buffa::Message as _;
-use bytes::Bytes;
 use protovalidate_buffa::Validate as _;
 use tertulia_kit::error::Result;
 use tertulia_proto::live::__buffa::oneof::{connect_request, connect_response};
@@ -65,14 +63,12 @@ pub fn decode(format: Format, bytes: &[u8]) -> Result<Inbound> {
 }
 
 /// Writes a frame as protobuf.
-pub fn encode_proto(frame: Outbound) -> Bytes {
-    Bytes::from(
-        ConnectResponse {
-            frame: Some(frame),
-            ..Default::default()
-        }
-        .encode_to_vec(),
-    )
+pub fn encode_proto(frame: Outbound) -> Vec<u8> {
+    let response = ConnectResponse {
+        frame: Some(frame),
+        ..Default::default()
+    };
+    response.encode_to_vec()
 }
 
 /// Whether a frame that others have put together is nested no deeper than ours.
@@ -84,15 +80,14 @@ pub fn is_shallow(proto: &[u8]) -> bool {
 }
 
 /// Writes a protobuf frame as JSON.
-pub fn proto_to_json(proto: &[u8]) -> Utf8Bytes {
+pub fn proto_to_json(proto: &[u8]) -> String {
     let frame = ConnectResponse::decode_from_slice(proto).expect("we have encoded this frame");
     to_json(&frame)
 }
 
 /// Writes a frame as JSON.
-pub fn to_json(frame: &ConnectResponse) -> Utf8Bytes {
-    let text = serde_json::to_string(frame).expect("generated messages always have a JSON form");
-    Utf8Bytes::from(text)
+pub fn to_json(frame: &ConnectResponse) -> String {
+    serde_json::to_string(frame).expect("generated messages always have a JSON form")
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl Wire for Carrier {
                 frame: Some(frame),
                 ..Default::default()
             },
-            Out::Shared(frame) => ConnectResponse::decode_from_slice(&frame.proto())
+            Out::Shared(frame) => ConnectResponse::decode_from_slice(frame.proto())
                 .expect("we have encoded this frame"),
         };
         self.sender.send(Ok(response)).await.map_err(|_| Gone)

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::ws::Utf8Bytes;
 use buffa::Message as _;
 use bytes::Bytes;
 use tertulia_kit::bus::{Payload, Undecodable};
@@ -58,7 +57,7 @@ pub struct Frame {
     pub leaves: Option<ChatId>,
     proto: Bytes,
     /// Made when the first session wants it.
-    json: OnceLock<Utf8Bytes>,
+    json: OnceLock<Box<str>>,
 }
 
 /// What a frame is to a queue.
@@ -145,7 +144,7 @@ impl Frame {
 
     fn made(frame: Outbound) -> Arc<Frame> {
         let about = About::of(&frame).expect("only frames that others hear are made here");
-        Frame::new(about, frames::encode_proto(frame))
+        Frame::new(about, frames::encode_proto(frame).into())
     }
 
     fn new(about: About, proto: Bytes) -> Arc<Frame> {
@@ -169,15 +168,14 @@ impl Frame {
     }
 
     /// As protobuf.
-    pub fn proto(&self) -> Bytes {
-        self.proto.clone()
+    pub fn proto(&self) -> &[u8] {
+        &self.proto
     }
 
     /// As JSON.
-    pub fn json(&self) -> Utf8Bytes {
-        self.json
-            .get_or_init(|| frames::proto_to_json(&self.proto))
-            .clone()
+    pub fn json(&self) -> &str {
+        let json = || frames::proto_to_json(&self.proto).into();
+        self.json.get_or_init(json)
     }
 
     /// What it takes in a queue.

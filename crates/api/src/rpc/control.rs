@@ -246,7 +246,7 @@ fn frame(request: &PushRequest) -> Result<Arc<Frame>, ConnectError> {
     if frame.bytes() - without_data.bytes() > DATA_BYTES_MAX {
         return Err(bad("bytes.max_len", "must have at most 4096 bytes"));
     }
-    if !frames::is_shallow(&frame.proto()) {
+    if !frames::is_shallow(frame.proto()) {
         return Err(bad("depth", "is nested too deeply"));
     }
     Ok(frame)

@@ -36,6 +36,11 @@ impl<S> Opening<S> {
             awaited: Some(Awaited { came: 0, until }),
         }
     }
+
+    /// What it watches over.
+    pub fn into_inner(self) -> S {
+        self.stream
+    }
 }
 
 impl Awaited {

@@ -276,7 +276,7 @@ impl Wire for Channels {
             Out::Own(frame) => frame,
             Out::Shared(frame) => {
                 use buffa::Message as _;
-                let response = wire::ConnectResponse::decode_from_slice(&frame.proto()).unwrap();
+                let response = wire::ConnectResponse::decode_from_slice(frame.proto()).unwrap();
                 response.frame.unwrap()
             }
         };
