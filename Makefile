@@ -54,7 +54,7 @@ cluster: web ## Starts three nodes with PostgreSQL, NATS and Redis of their own;
 	@cargo build --quiet -p tertulia-server --bin tertulia
 	@cargo run --quiet -p tertulia-tests --bin cluster -- $(if $(SPLIT),--split $(SPLIT)) $(ARGS)
 
-test: test-rust test-web test-e2e ## Runs all tests: Rust, web client, two browsers
+test: test-rust test-cluster test-web test-e2e ## Runs all tests: Rust, two nodes, web client, two browsers
 
 check: fmt-check lint contract docs-check web-check deny ## Everything a change must pass besides the tests
 
@@ -97,6 +97,9 @@ web: web/dist/index.html ## Builds the web client, when its sources changed
 test-rust: web ## Rust tests: rules, adapters, transports, whole system, laws
 	@scripts/test-rust.sh $(ARGS)
 
+test-cluster: web ## The whole-system tests once more, on two nodes with PostgreSQL, NATS and Redis
+	@scripts/test-cluster.sh $(ARGS)
+
 test-web: web/node_modules/.package-lock.json ## Web client: state, live connection, outbox
 	npm --prefix web run test
 
@@ -135,6 +138,6 @@ web/dist/index.html: $(WEB_SOURCES) web/node_modules/.package-lock.json
 	npm --prefix web run build
 	@touch $@
 
-.PHONY: help run cluster test check fmt docs bench bench-peers bench-cluster faults fuzz simulate clean build web test-rust test-web test-e2e fmt-check \
+.PHONY: help run cluster test check fmt docs bench bench-peers bench-cluster faults fuzz simulate clean build web test-rust test-cluster test-web test-e2e fmt-check \
         lint \
         contract docs-check web-check deny

@@ -460,9 +460,23 @@ async fn who_calls_too_often_is_told_when_to_come_back() {
     let ann = Person::sign_up(&local.url, "ann").await;
     let login = json!({"name": "ann", "password": "not the password"});
     let method = "tertulia.identity.v1.IdentityService/Login";
-    let first = post(&local.url, method, None, login.clone()).await;
-    assert_eq!(first.code(), "unauthenticated");
-    let refused = post(&local.url, method, None, login).await;
+    // The budget is good for two of these calls; with several nodes at once, at most that of each.
+    let nodes = local.urls().len();
+    let guesses_max = 2 * nodes - 1;
+    let mut guesses = Vec::new();
+    while guesses
+        .last()
+        .is_none_or(|last: &Answer| last.status != 429)
+    {
+        guesses.push(post(&local.url, method, None, login.clone()).await);
+    }
+    assert!(
+        (2..=guesses_max + 1).contains(&guesses.len()),
+        "{}",
+        guesses.len()
+    );
+    assert_eq!(guesses[0].code(), "unauthenticated");
+    let refused = guesses.last().unwrap();
     assert_eq!(
         (refused.status, refused.code()),
         (429, "resource_exhausted".to_owned())
@@ -475,7 +489,7 @@ async fn who_calls_too_often_is_told_when_to_come_back() {
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
     let mut knocks = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..5 * nodes {
         knocks.push(request("GET", &format!("{}/live", local.url), &headers, "").await);
     }
     let turned_away = knocks.last().unwrap();
@@ -486,7 +500,7 @@ async fn who_calls_too_often_is_told_when_to_come_back() {
     assert!(turned_away.headers["retry-after"].parse::<u64>().unwrap() >= 1);
     // A login has a budget of its own: it is not the address's, and it ends too.
     let mut answers = Vec::new();
-    for _ in 0..30 {
+    for _ in 0..30 * nodes {
         answers.push(
             ann.call(
                 &local.url,
@@ -498,5 +512,5 @@ async fn who_calls_too_often_is_told_when_to_come_back() {
         );
     }
     assert_eq!(answers[0], 200);
-    assert_eq!(answers[29], 429);
+    assert_eq!(answers.last(), Some(&429));
 }

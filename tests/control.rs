@@ -194,7 +194,7 @@ async fn each_target_reaches_exactly_those_who_are_meant(
 
 #[tokio::test]
 async fn on_one_node_each_target_reaches_exactly_those_who_are_meant() {
-    let local = Local::start().await;
+    let local = Local::one("the next test does the same on two").await;
     let url = &*local.url;
     let key = local.node_key();
     each_target_reaches_exactly_those_who_are_meant(&key, url, [url; 4], [0; 4]).await;

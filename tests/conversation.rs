@@ -10,15 +10,13 @@
 use prost_reflect::DescriptorPool;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tempfile::TempDir;
-use tertulia_tests::node::{Process, Start};
+use tertulia_tests::many::Binaries;
 use tertulia_tests::wire::{Came, Person, Socket, path};
 
 /// A server and whoever is there.
 struct Stage {
     url: String,
-    _node: Process,
-    _folder: TempDir,
+    _node: Binaries,
 }
 
 impl Stage {
@@ -30,22 +28,13 @@ impl Stage {
         settings: &[(&str, &str)],
         names: [&str; N],
     ) -> (Stage, [Person; N]) {
-        let folder = tempfile::tempdir().unwrap();
-        let start = Start {
-            settings,
-            ..Start::default()
-        };
-        let node = Process::start(folder.path(), start).await.unwrap();
+        let node = Binaries::start(settings).await.unwrap();
         let url = node.url.clone();
         let mut people = Vec::new();
         for name in names {
             people.push(Person::sign_up(&url, name).await);
         }
-        let stage = Stage {
-            url,
-            _node: node,
-            _folder: folder,
-        };
+        let stage = Stage { url, _node: node };
         (stage, people.try_into().unwrap())
     }
 
@@ -804,8 +793,12 @@ async fn typing_is_told_to_the_others_who_are_there_and_kept_nowhere() {
     let (mut at_ann, cursor) = stage.live(&ann).await;
     let (mut at_bob, _) = stage.live(&bob).await;
     let (mut at_cara, _) = stage.live(&cara).await;
-    for _ in 0..5 {
-        bob.ok(url, "SendTyping", json!({"chatId": chat})).await;
+    // On one connection, for each node counts the three seconds alone.
+    let (mut typist, _) = stage.live(&bob).await;
+    for id in 1..=5 {
+        let body = json!({"chatId": chat});
+        let reply = typist.call(id, path("SendTyping"), body).await;
+        assert_eq!(reply.get("error"), None, "{reply}");
     }
     let told = at_ann.frame("typing").await;
     assert_eq!(told, json!({"chatId": chat, "userId": bob.user_id}));

@@ -16,7 +16,7 @@ use tertulia_kit::transport::nats::NodeKey;
 use tertulia_proto::{Caller, METHODS, Method};
 use tertulia_services::chats::{Role, roles};
 use tertulia_tests::node::Local;
-use tertulia_tests::wire::{Came, Person, Socket, post, post_as, post_as_node, request};
+use tertulia_tests::wire::{Came, PATIENCE, Person, Socket, post, post_as, post_as_node, request};
 
 /// Who calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,6 +241,12 @@ async fn cast() -> Cast {
     }
     let ended = owner.sign_in(url).await;
     ended.ok(url, "Logout", json!({})).await;
+    // Where it ended it is refused at once, and on any other node within its second.
+    for each in local.urls() {
+        let me = tertulia_tests::wire::path("GetMe");
+        let refused = async { while ended.call(&each, me, json!({})).await.status == 200 {} };
+        tokio::time::timeout(PATIENCE, refused).await.unwrap();
+    }
     let expired = local.expired_token(owner);
     let token = |who| match who {
         Who::Anonymous => None,
@@ -359,12 +365,16 @@ async fn what_is_for_nodes_refuses_every_token_that_is_not_a_good_one_of_a_node(
     for method in METHODS.iter().filter(|m| m.caller == Caller::Node) {
         let path = method.path;
         let used = format!("Node {}", key.token(path, now_ms));
-        let call = async |authorization: Option<&str>| {
+        let call_at = async |url: &str, authorization: Option<&str>| {
             let answer = post_as(url, path, authorization, request_of(path, "1", "1")).await;
             (answer.status, answer.reason())
         };
-        let (status, reason) = call(Some(&used)).await;
-        assert!(passed(status, &reason), "{path}: {reason}");
+        let call = async |authorization: Option<&str>| call_at(url, authorization).await;
+        // A token is good once on each node.
+        for each in local.urls() {
+            let (status, reason) = call_at(&each, Some(&used)).await;
+            assert!(passed(status, &reason), "{path}: {reason}");
+        }
         let bearer = format!("Bearer {}", ann.token);
         let as_bearer = format!("Bearer {}", key.token(path, now_ms));
         for authorization in [None, Some(&*bearer), Some(&*as_bearer), Some("Basic YTpi")] {

@@ -405,7 +405,7 @@ async fn a_node_that_calls_for_a_user_is_no_node_and_the_reverse() {
 async fn a_node_without_the_role_has_no_door_for_nodes() {
     let settings = [("roles", "edge")];
     let node = Local::with_secrets(&settings, &[("bus.node_key", NODE_KEY)]).await;
-    let alone = Local::start().await;
+    let alone = Local::one("without bus.node_key it has no others").await;
     for url in [&node.url, &alone.url] {
         let answer = request("POST", &format!("{url}/calls/{}", path("GetMe")), &[], "").await;
         assert_eq!(answer.status, 404);

@@ -272,7 +272,7 @@ async fn a_renewed_token_keeps_the_session() {
 async fn a_node_that_stops_says_when_to_come_back() {
     let local = Local::with(&[("drain.spread_ms", "2000")]).await;
     let ann = Person::sign_up(&local.url, "ann").await;
-    let (mut here, _) = Socket::hello(&local.url, &ann.token, "").await;
+    let (mut here, _) = Socket::hello(&local.urls()[0], &ann.token, "").await;
     let stopping = tokio::spawn(local.node.stop());
     let goodbye = here.frame("goodbye").await;
     assert_eq!(

@@ -21,7 +21,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::watch;
 
-use crate::many::{InTurn, NODE_KEY, PEPPER, Shared};
+use crate::many::{InTurn, NODE_KEY, PEPPER, Shared, Stand};
 use crate::wire::Person;
 
 /// Hashing that costs nothing worth waiting for, and no limits but those that a test sets itself.
@@ -53,16 +53,11 @@ pub struct Local {
 
 /// Another node that has the same, what they share, and the address of both.
 struct Beside {
-    _node: Node,
+    node: Node,
     _folder: TempDir,
     _shared: Shared,
     _address: InTurn,
 }
-
-/// Set to `postgres`, nodes in this process keep everything in a database of their own instead of their folder; set to
-/// `cluster`, there are two of them with a database, a NATS and a Redis, and a connection goes to one of the two in turn.
-/// So the same tests say that all do the same.
-const STORE: &str = "TEST_STORE";
 
 impl Local {
     /// Starts one.
@@ -78,15 +73,26 @@ impl Local {
     /// Starts one with other settings and with secrets, which are no flags.
     pub async fn with_secrets(settings: &[(&str, &str)], secrets: &[(&str, &str)]) -> Local {
         let is_own = |(key, _): &(&str, &str)| ["store.url", "bus.url", "redis.url"].contains(key);
-        let store = std::env::var(STORE).unwrap_or_default();
-        match &*store {
-            _ if secrets.iter().any(is_own) => {
-                Box::pin(Local::alone(settings, secrets, None)).await
+        let stand = match Stand::wanted() {
+            _ if secrets.iter().any(is_own) => Stand::Folder,
+            wanted => wanted,
+        };
+        match stand {
+            Stand::Folder => Box::pin(Local::alone(settings, secrets, None)).await,
+            Stand::Postgres => {
+                Box::pin(Local::alone(settings, secrets, Some(Instance::start()))).await
             }
-            "postgres" => Box::pin(Local::alone(settings, secrets, Some(Instance::start()))).await,
-            "cluster" => Box::pin(Local::one_of_two(settings, secrets)).await,
-            _ => Box::pin(Local::alone(settings, secrets, None)).await,
+            Stand::Cluster => Box::pin(Local::one_of_two(settings, secrets)).await,
         }
+    }
+
+    /// Starts one on its folder, whatever the nodes of this run stand on, and says why it is no other.
+    pub async fn one(why: &str) -> Local {
+        let wanted = Stand::wanted();
+        if wanted != Stand::Folder {
+            println!("one node on its folder, not {wanted:?}: {why}");
+        }
+        Box::pin(Local::alone(&[], &[], None)).await
     }
 
     async fn one_of_two(settings: &[(&str, &str)], secrets: &[(&str, &str)]) -> Local {
@@ -102,7 +108,7 @@ impl Local {
         Local {
             url: format!("http://{}", address.address),
             beside: Some(Beside {
-                _node: other.node,
+                node: other.node,
                 _folder: other.folder,
                 _shared: shared,
                 _address: address,
@@ -142,6 +148,14 @@ impl Local {
             database,
             beside: None,
         }
+    }
+
+    /// Where each of the nodes behind [`Local::url`] is reached alone, for what a test says of one node: a limit, or
+    /// what a node may learn within a second.
+    pub fn urls(&self) -> Vec<String> {
+        let other = self.beside.as_ref().map(|beside| &beside.node);
+        let all = std::iter::once(&self.node).chain(other);
+        all.map(|node| format!("http://{}", node.address)).collect()
     }
 
     /// A token of a person that this node made an hour ago, signed with its own key.
