@@ -177,24 +177,30 @@ impl Presence {
         let others = others.into_iter().filter(|user| *user != caller.user);
         let others: Vec<UserId> = others.collect();
         let users = self.sharing.sharing(&others).await?;
-        let is_sure = self.ask(&users).await;
+        let (is_sure, news) = self.ask(&users).await;
+        self.watchers.changed(&news);
         let states = users.iter().map(|user| (*user, self.state(*user, is_sure)));
         Ok(states
             .filter(|(_, state)| *state != State::Unknown)
             .collect())
     }
 
-    /// Learns from the registry; whether what it does not know is not.
-    async fn ask(&self, users: &[UserId]) -> bool {
+    /// Learns from the registry; whether what it does not know is not, and who is otherwise than this node knew. Who
+    /// listens to those has to be told, for when it is said again it is new no more.
+    async fn ask(&self, users: &[UserId]) -> (bool, Vec<(UserId, State)>) {
         let Some(registry) = &self.registry else {
-            return self.options.is_alone;
+            return (self.options.is_alone, Vec::new());
         };
+        let asked_ms = self.clock.now_ms();
         match registry.of(users).await {
-            Ok(known) => {
-                known.iter().for_each(|known| self.heard.learn(known));
-                true
+            Ok(mut roll) => {
+                // Of whom this node holds it knows more than the registry, until it has told that.
+                let here = self.here.lock().told_of(users);
+                roll.users
+                    .retain(|known| here.iter().all(|(user, _)| *user != known.user));
+                (true, self.heard.learn(&roll, asked_ms))
             }
-            Err(Away) => false,
+            Err(Away) => (false, Vec::new()),
         }
     }
 

@@ -100,7 +100,7 @@ async fn the_master_that_sentinels_know_keeps_who_is_there() {
 }
 
 async fn state(registry: &Arc<dyn Presences>) -> Result<State, Away> {
-    Ok(State::of(&registry.of(&[ANA]).await?[0]))
+    Ok(State::of(&registry.of(&[ANA]).await?.users[0]))
 }
 
 /// Long enough that nothing is over by itself.

@@ -216,7 +216,8 @@ impl Keeper {
         // What is doubted again from here on is asked about in the next beat.
         self.presence.no_doubt(&doubted);
         let shared: Vec<UserId> = sharing.iter().copied().collect();
-        let is_sure = self.presence.ask(&shared).await;
+        // What is new of these is among what all are told here.
+        let (is_sure, _) = self.presence.ask(&shared).await;
         let states = doubted.into_iter().map(|user| {
             let state = match sharing.contains(&user) {
                 true => self.presence.state(user, is_sure),

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tertulia_kit::clock::SharedClock;
 
-use super::model::{Holding, Known, Run, State};
+use super::model::{Holding, Known, Roll, Run, State};
 use super::ports::{Away, Presences};
 use crate::ids::UserId;
 
@@ -88,21 +88,21 @@ impl Memory {
         self.kept.lock().state(user, now)
     }
 
-    /// Takes in what another registry knows.
-    pub fn learn(&self, known: &Known) {
+    /// Takes in what another registry answered that was asked at `asked_ms`, and gives who is otherwise now than
+    /// before.
+    pub fn learn(&self, roll: &Roll, asked_ms: i64) -> Vec<(UserId, State)> {
         let now = self.clock.now_ms();
         let mut kept = self.kept.lock();
-        for (run, holding) in &known.held {
-            let held = kept.run(*run);
-            // How long its lease lasts is not told. Of a run that is known it is heard.
-            if held.until_ms <= now {
-                held.until_ms = now + self.lease_ms;
+        let mut changed = Vec::new();
+        for known in &roll.users {
+            let before = kept.state(known.user, now);
+            kept.learn(known, &roll.living, asked_ms, (now, self.lease_ms));
+            let state = kept.state(known.user, now);
+            if state != before {
+                changed.push((known.user, state));
             }
-            kept.hold(*run, known.user, *holding, now);
         }
-        if let Some(at) = known.seen_at_ms {
-            kept.saw(known.user, at, now);
-        }
+        changed
     }
 
     /// Forgets a user.
@@ -167,6 +167,33 @@ impl Kept {
             at_ms: now,
         };
         self.run(run).users.insert(user, entry);
+    }
+
+    fn learn(&mut self, known: &Known, living: &[Run], asked_ms: i64, (now, lease_ms): (i64, i64)) {
+        for (run, holding) in &known.held {
+            let held = self.run(*run);
+            // How long its lease lasts is not told. Of a run that is known it is heard.
+            if held.until_ms <= now {
+                held.until_ms = now + lease_ms;
+            }
+            self.hold(*run, known.user, *holding, now);
+        }
+        // A run tells the registry before it tells nodes. So what was heard before the question and is not in the
+        // answer was let go, and that word was lost; what was heard since then the registry may not have had yet.
+        let is_held = |run: &Run| known.held.iter().any(|(held, _)| held == run);
+        for run in living.iter().filter(|run| !is_held(run)) {
+            if let Some(held) = self.runs.get_mut(run)
+                && held
+                    .users
+                    .get(&known.user)
+                    .is_some_and(|entry| entry.at_ms < asked_ms)
+            {
+                held.users.remove(&known.user);
+            }
+        }
+        if let Some(at) = known.seen_at_ms {
+            self.saw(known.user, at, now);
+        }
     }
 
     fn hide(&mut self, user: UserId) {
@@ -251,7 +278,7 @@ impl Presences for Memory {
         Ok(())
     }
 
-    async fn of(&self, users: &[UserId]) -> Result<Vec<Known>, Away> {
+    async fn of(&self, users: &[UserId]) -> Result<Roll, Away> {
         let now = self.clock.now_ms();
         let kept = self.kept.lock();
         let known = users.iter().map(|user| {
@@ -262,6 +289,9 @@ impl Presences for Memory {
                 ..known
             }
         });
-        Ok(known.collect())
+        let users = known.collect();
+        let living = kept.runs.iter().filter(|(_, held)| held.until_ms > now);
+        let living = living.map(|(run, _)| *run).collect();
+        Ok(Roll { living, users })
     }
 }

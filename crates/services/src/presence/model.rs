@@ -40,6 +40,15 @@ pub struct Known {
     pub seen_at_ms: Option<i64>,
 }
 
+/// What a registry answers who asks about users.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roll {
+    /// The runs that are alive, whomever they hold.
+    pub living: Vec<Run>,
+    /// The users, in the order asked for.
+    pub users: Vec<Known>,
+}
+
 /// Whether somebody is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tertulia_kit::error::Result;
 
-use super::model::{Holding, Known, Run, State, Word};
+use super::model::{Holding, Roll, Run, State, Word};
 use crate::ids::{ChatId, UserId};
 
 /// The registry that nodes share. It may forget everything at any time, and be away; whoever holds something holds it
@@ -44,11 +44,12 @@ pub trait Presences: Send + Sync + 'static {
 
     /// What living runs hold of each of these users, and when those that hold nothing any more last did: also when
     /// such a run ended without a word, as exactly as its holdings were repeated. In the order asked for; of whom
-    /// nothing is known, nothing is held.
+    /// nothing is known, nothing is held. With the runs that are alive, for what one of those does not hold it has let
+    /// go, while of others nothing is known.
     ///
     /// # Errors
     /// When there is no answer.
-    async fn of(&self, users: &[UserId]) -> Result<Vec<Known>, Away>;
+    async fn of(&self, users: &[UserId]) -> Result<Roll, Away>;
 }
 
 /// The registry does not answer.

@@ -42,6 +42,7 @@ macro_rules! presences_suite {
             a_run_that_was_too_late_does_not_come_back
             a_run_that_is_renewed_keeps_its_users
             a_run_can_be_ended
+            who_asks_is_told_which_runs_are_alive
             what_is_held_by_a_run_that_never_began_does_not_count
             many_users_are_held_and_told_in_their_order
         );
@@ -62,7 +63,7 @@ const TWO: Run = Run(i64::MAX);
 const ANA: UserId = UserId(7);
 
 async fn known(registry: &dyn Presences, user: UserId) -> Known {
-    registry.of(&[user]).await.unwrap().remove(0)
+    registry.of(&[user]).await.unwrap().users.remove(0)
 }
 
 async fn state(registry: &dyn Presences, user: UserId) -> State {
@@ -80,7 +81,7 @@ pub async fn who_was_never_held_is_not_known(registry: Arc<dyn Presences>, _: &i
         seen_at_ms: None,
     };
     assert_eq!(known(&*registry, ANA).await, nobody);
-    assert!(registry.of(&[]).await.unwrap().is_empty());
+    assert!(registry.of(&[]).await.unwrap().users.is_empty());
 }
 
 pub async fn what_living_runs_hold_is_told(registry: Arc<dyn Presences>, _: &impl Time) {
@@ -181,6 +182,23 @@ pub async fn a_run_can_be_ended(registry: Arc<dyn Presences>, _: &impl Time) {
     assert!(registry.renew(TWO).await.unwrap());
 }
 
+pub async fn who_asks_is_told_which_runs_are_alive(registry: Arc<dyn Presences>, time: &impl Time) {
+    let living = async || {
+        let mut living = registry.of(&[ANA]).await.unwrap().living;
+        living.sort();
+        living
+    };
+    assert_eq!(living().await, []);
+    registry.begin(ONE).await.unwrap();
+    registry.begin(TWO).await.unwrap();
+    hold(&*registry, ONE, Holding::Active).await;
+    assert_eq!(living().await, [ONE, TWO], "also who holds nobody");
+    registry.end(ONE).await.unwrap();
+    assert_eq!(living().await, [TWO]);
+    time.pass(LEASE * 2).await;
+    assert_eq!(living().await, []);
+}
+
 pub async fn what_is_held_by_a_run_that_never_began_does_not_count(
     registry: Arc<dyn Presences>,
     _: &impl Time,
@@ -202,7 +220,7 @@ pub async fn many_users_are_held_and_told_in_their_order(
     };
     let holdings: Vec<_> = everybody.iter().map(|u| (*u, holding(u))).collect();
     registry.hold(ONE, &holdings).await.unwrap();
-    let told = registry.of(&everybody).await.unwrap();
+    let told = registry.of(&everybody).await.unwrap().users;
     for (user, known) in everybody.iter().zip(&told) {
         assert_eq!(known.user, *user);
         assert_eq!(known.held, [(ONE, holding(user))]);

@@ -86,7 +86,7 @@ impl Presences for Shared {
         self.held.fetch_add(holdings.len(), Ordering::Relaxed);
         self.kept()?.hold(run, holdings).await
     }
-    async fn of(&self, users: &[UserId]) -> Result<Vec<Known>, Away> {
+    async fn of(&self, users: &[UserId]) -> Result<Roll, Away> {
         self.kept()?.of(users).await
     }
 }
@@ -536,6 +536,28 @@ async fn what_a_node_has_not_heard_it_learns_when_it_is_said_again() {
 }
 
 #[tokio::test]
+async fn what_a_node_learns_for_one_who_asks_all_hear_who_listen() {
+    let world = world();
+    let (mut a, mut b) = (node(&world), node(&world));
+    world.is_cut.store(true, Ordering::Relaxed);
+    let ana = a.arrive(ANA);
+    world.pass(&mut [&mut a, &mut b], 2_000).await;
+    assert_eq!(b.heard(), []);
+    assert_eq!(b.state(ANA, 9).await, State::Online);
+    assert_eq!(b.heard(), [(ANA, State::Online)]);
+    // Who has gone while nothing is heard is there no more, for who asks and then for who listens.
+    drop(ana);
+    world.pass(&mut [&mut a, &mut b], GRACE_MS + 2_000).await;
+    assert_eq!(b.heard(), []);
+    assert!(offline(b.state(ANA, 9).await));
+    let heard = b.heard();
+    assert!(
+        matches!(heard[..], [(ANA, state)] if offline(state)),
+        "{heard:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_node_that_is_alone_knows_who_is_not_there() {
     let world = world();
     let mut a = node_with(&world, None, true);
@@ -576,7 +598,7 @@ async fn who_hides_is_forgotten_at_once_and_sees_nobody() {
             .iter()
             .any(|(user, state)| *user == ANA && *state != State::Unknown)
     );
-    let known = world.registry.of(&[UserId(ANA)]).await.unwrap();
+    let known = world.registry.of(&[UserId(ANA)]).await.unwrap().users;
     assert_eq!((known[0].held.len(), known[0].seen_at_ms), (0, None));
 
     a.presence.share(&caller(ANA), true).await.unwrap();

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures::future::try_join_all;
 use tertulia_kit::limit;
 use tertulia_services::ids::UserId;
-use tertulia_services::presence::{Away, Holding, Known, Presences, Run};
+use tertulia_services::presence::{Away, Holding, Known, Presences, Roll, Run};
 use tokio::time::timeout;
 
 use super::{Redis, Text};
@@ -147,7 +147,7 @@ impl Registry {
             .collect())
     }
 
-    async fn read(&self, users: &[UserId]) -> Result<Vec<Known>, Away> {
+    async fn read(&self, users: &[UserId]) -> Result<Roll, Away> {
         let runs = self.runs();
         let living = self.redis.run(&self.living, &runs, NOTHING);
         let living: Vec<String> = living.await.map_err(away)?;
@@ -158,7 +158,10 @@ impl Registry {
             let read = some.iter().zip(&read);
             known.extend(read.map(|(user, fields)| known_of(*user, fields, &living)));
         }
-        Ok(known)
+        Ok(Roll {
+            living: living.into_iter().map(Run).collect(),
+            users: known,
+        })
     }
 }
 
@@ -192,9 +195,9 @@ impl Presences for Registry {
         Ok(())
     }
 
-    async fn of(&self, users: &[UserId]) -> Result<Vec<Known>, Away> {
+    async fn of(&self, users: &[UserId]) -> Result<Roll, Away> {
         if users.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Roll::default());
         }
         // Somebody waits for all of it.
         let answer_max = self.redis.0.options.answer_max;
