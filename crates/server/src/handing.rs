@@ -11,6 +11,7 @@ use tertulia_api::nats;
 use tertulia_kit::balance;
 use tertulia_kit::clock::SharedClock;
 use tertulia_kit::discovery::{Discovery, Dns, Host, Memory, System};
+use tertulia_kit::health::Health;
 use tertulia_kit::lifecycle::Lifecycle;
 use tertulia_kit::transport::http2::{self, Door};
 use tertulia_kit::transport::nats::{self as calls, NodeKey, Offer};
@@ -96,6 +97,17 @@ fn over_http2(
         balance: balance::Options::default(),
     };
     Ok(http2::Remote::new(&*discovery, options))
+}
+
+/// Whether those can be called to whom calls are handed on over HTTP/2; nothing of it hinders this node.
+pub fn remark(health: &Health, remotes: &[http2::Remote]) {
+    if remotes.is_empty() {
+        return;
+    }
+    let remotes = remotes.to_vec();
+    health.remark("elsewhere", move || {
+        std::future::ready(remotes.iter().try_for_each(http2::Remote::health))
+    });
 }
 
 /// What this node does for others.

@@ -230,6 +230,7 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         grpc_health,
     });
     let (elsewhere, remotes) = handing::on(&config, &clock, &lifecycle).await?;
+    handing::remark(&health, &remotes);
     let limits = &config.limits;
     let parts = Parts {
         identity: identity.clone(),

@@ -3,6 +3,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -13,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
+use rustls::CertificateError;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -42,6 +44,68 @@ pub(super) struct Link {
     lifecycle: Lifecycle,
     /// The newest one.
     newest: Mutex<Newest>,
+    trouble: Arc<Troubled>,
+}
+
+/// Why the last connection was not made, in words for operators; nothing when it was. The lock guards one word.
+#[derive(Default)]
+struct Troubled(Mutex<Option<&'static str>>);
+
+impl Troubled {
+    /// What is about certificates is logged, once until it changes: it does not pass by itself. That somebody is away is
+    /// told where they are left out.
+    fn set(&self, trouble: Option<Trouble>, endpoint: &Endpoint) {
+        let words = trouble.map(|trouble| trouble.words);
+        let before = std::mem::replace(&mut *self.0.lock(), words);
+        if let Some(Trouble { words, lasts: true }) = trouble
+            && before != Some(words)
+        {
+            let host = match endpoint.host.parse::<std::net::IpAddr>() {
+                Ok(_) => "",
+                Err(_) => &*endpoint.host,
+            };
+            tracing::warn!(host, "a node gets no calls: {words}");
+        }
+    }
+}
+
+/// Why a connection was not made.
+#[derive(Debug, Clone, Copy)]
+struct Trouble {
+    words: &'static str,
+    /// Somebody has to do something about it.
+    lasts: bool,
+}
+
+const AWAY: Trouble = Trouble {
+    words: "it can not be reached",
+    lasts: false,
+};
+const SILENT: Trouble = Trouble {
+    words: "it does not answer",
+    lasts: false,
+};
+
+/// What went wrong when a connection was made.
+fn trouble(error: &io::Error) -> Trouble {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    let words = match cause {
+        None => return AWAY,
+        Some(rustls::Error::InvalidCertificate(refused)) => match refused {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is for another name"
+            }
+            CertificateError::UnknownIssuer => {
+                "its certificate is of an authority that this system does not trust"
+            }
+            _ => "its certificate is not valid",
+        },
+        Some(_) => "it does not speak TLS as it should",
+    };
+    Trouble { words, lasts: true }
 }
 
 #[derive(Default)]
@@ -78,7 +142,13 @@ impl Link {
             tls,
             lifecycle,
             newest: Mutex::default(),
+            trouble: Arc::default(),
         }
+    }
+
+    /// Why the last connection was not made; nothing when it was, or none was needed yet.
+    pub fn trouble(&self) -> Option<&'static str> {
+        *self.trouble.0.lock()
     }
 
     /// Sends a request; on a new connection when the one that there was ends without having taken it.
@@ -138,7 +208,8 @@ impl Link {
     fn open(&self) -> Opening {
         let (opened, opening) = oneshot::channel();
         let told = self.lifecycle.told(Kind::Work);
-        let living = live(self.endpoint.clone(), self.tls.clone(), opened, told);
+        let (endpoint, tls) = (self.endpoint.clone(), self.tls.clone());
+        let living = live(endpoint, tls, opened, told, Arc::clone(&self.trouble));
         self.lifecycle.spawn(Kind::Work, "link", living);
         opening.shared()
     }
@@ -176,10 +247,13 @@ async fn live(
     tls: Option<TlsConnector>,
     opened: oneshot::Sender<SendRequest<Body>>,
     told: CancellationToken,
+    troubled: Arc<Troubled>,
 ) {
     let made = timeout(CONNECT_MAX, connect(&endpoint, tls)).await;
-    let Ok(Ok((mut sender, connection))) = made else {
-        return;
+    let (mut sender, connection) = match made {
+        Ok(Ok(made)) => made,
+        Ok(Err(error)) => return troubled.set(Some(trouble(&error)), &endpoint),
+        Err(_) => return troubled.set(Some(SILENT), &endpoint),
     };
     tokio::pin!(connection);
     let answered = timeout(CONNECT_MAX, is_alive(&mut sender, &endpoint));
@@ -187,6 +261,7 @@ async fn live(
         _ = connection.as_mut() => false,
         answered = answered => answered.unwrap_or(false),
     };
+    troubled.set((!is_well).then_some(SILENT), &endpoint);
     if is_well && opened.send(sender).is_ok() {
         // How it ended, its calls are told.
         _ = told.run_until_cancelled(connection).await;
@@ -202,9 +277,11 @@ async fn connect(endpoint: &Endpoint, tls: Option<TlsConnector>) -> io::Result<C
     let stream = TcpStream::connect(&endpoint.address).await?;
     // Calls are small and wait for nobody.
     _ = stream.set_nodelay(true);
-    let Some(tls) = tls.filter(|_| endpoint.tls) else {
+    if !endpoint.tls {
         return handshake(stream).await;
-    };
+    }
+    // Rather no call than one that everybody can read.
+    let tls = tls.ok_or_else(|| io::Error::other("there is no TLS for it"))?;
     let name = endpoint.host.trim_matches(['[', ']']).to_owned();
     let name = ServerName::try_from(name).map_err(io::Error::other)?;
     handshake(tls.connect(name, stream).await?).await

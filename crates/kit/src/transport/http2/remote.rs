@@ -103,6 +103,26 @@ impl Remote {
         self.0.nodes.lock().balancer.count()
     }
 
+    /// Whether all of them could be used when they were called last. For operators: no address.
+    ///
+    /// # Errors
+    /// What is wrong with one that could not be.
+    pub fn health(&self) -> Result<(), String> {
+        let nodes = self.0.nodes.lock();
+        let troubles: Vec<_> = nodes
+            .links
+            .values()
+            .filter_map(|link| link.trouble())
+            .collect();
+        let Some(one) = troubles.first() else {
+            return Ok(());
+        };
+        let (all, count) = (nodes.balancer.count().0, troubles.len());
+        Err(format!(
+            "{count} of {all} nodes to which calls are handed on could not be called, one because {one}"
+        ))
+    }
+
     /// Calls one of them, and the next one when it was surely not done. Each has what is left of the time.
     ///
     /// # Errors
