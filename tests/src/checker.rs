@@ -118,6 +118,8 @@ pub enum Violation {
     Late(String),
     /// An id was given twice or went back.
     BadId(String),
+    /// Somebody was told to be there who had gone, or the reverse.
+    Astray(String),
 }
 
 /// What a service of messages must keep whatever happens. The checker and the fault runs watch them.
@@ -139,11 +141,16 @@ pub enum Invariant {
     Bounds,
     /// I8: answers are right, or errors that say what to do.
     Honesty,
+    /// I10: who is there is said to be there, and who has gone is not. (I9 is of what is due: it is done once.)
+    Presence,
 }
 
 impl fmt::Display for Invariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "I{}", *self as u8 + 1)
+        match self {
+            Invariant::Presence => write!(f, "I10"),
+            other => write!(f, "I{}", *other as u8 + 1),
+        }
     }
 }
 
@@ -169,6 +176,7 @@ impl Violation {
             Violation::Leaked(_) => Invariant::Entitlement,
             Violation::Unbounded(_) => Invariant::Bounds,
             Violation::Refused { .. } | Violation::Dishonest(_) => Invariant::Honesty,
+            Violation::Astray(_) => Invariant::Presence,
         }
     }
 }

@@ -49,9 +49,19 @@ pub enum Part {
 }
 
 impl Part {
-    fn serves_clients(self) -> bool {
+    /// Whether clients come to it.
+    pub fn serves_clients(self) -> bool {
         matches!(self, Part::Edge | Part::Gateway | Part::Straight)
     }
+}
+
+/// What the nodes are started from.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Binary<'a> {
+    /// Of another version, when it is not the one that is built here.
+    pub program: Option<&'a Path>,
+    /// Further arguments of `tertulia serve`.
+    pub args: &'a [String],
 }
 
 /// A deployment.
@@ -83,6 +93,7 @@ pub struct Node {
     pub program: Option<PathBuf>,
     data: PathBuf,
     log: PathBuf,
+    args: Vec<String>,
     settings: Vec<(String, String)>,
     env: Vec<(String, String)>,
 }
@@ -93,15 +104,15 @@ impl Cluster {
     /// # Errors
     /// When a node does not get ready.
     pub async fn start(parts: &[Part], settings: &[(&str, &str)], seed: u64) -> Result<Cluster> {
-        Cluster::start_from(None, parts, settings, seed).await
+        Cluster::start_as(Binary::default(), parts, settings, seed).await
     }
 
-    /// The same, with the nodes started from a binary of another version.
+    /// The same, with the nodes started otherwise.
     ///
     /// # Errors
     /// When a node does not get ready.
-    pub async fn start_from(
-        program: Option<&Path>,
+    pub async fn start_as(
+        binary: Binary<'_>,
         parts: &[Part],
         settings: &[(&str, &str)],
         seed: u64,
@@ -160,7 +171,8 @@ impl Cluster {
                 to_database,
                 to_bus,
                 server: None,
-                program: program.map(Path::to_owned),
+                program: binary.program.map(Path::to_owned),
+                args: binary.args.to_vec(),
                 data: folder.path().join(format!("node{nth}")),
                 log: folder.path().join(format!("node{nth}.log")),
                 settings: own.collect(),
@@ -262,6 +274,7 @@ impl Node {
             .collect();
         let start = Start {
             settings: &settings,
+            args: &self.args,
             env: &self.env,
             log: Some(&self.log),
             program: self.program.as_deref(),

@@ -16,6 +16,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use rand::rngs::StdRng;
 use rand::{RngCore as _, SeedableRng as _};
@@ -46,6 +47,27 @@ struct Orders {
     refuse: bool,
     /// Counts the resets of everything that is open.
     resets: u64,
+    /// Since when nothing is done to it; none while something is.
+    well_since: Option<Instant>,
+}
+
+impl Orders {
+    fn told(&mut self) {
+        let is_well =
+            !self.refuse && self.up == Toxics::default() && self.down == Toxics::default();
+        self.well_since = is_well.then(Instant::now);
+    }
+}
+
+/// Knows how a [`Proxy`] is, wherever that one is kept.
+#[derive(Debug, Clone)]
+pub struct Wellness(watch::Receiver<Orders>);
+
+impl Wellness {
+    /// Since when what goes through it is neither slowed nor lost; none while it may be.
+    pub fn since(&self) -> Option<Instant> {
+        self.0.borrow().well_since
+    }
 }
 
 impl Proxy {
@@ -62,6 +84,7 @@ impl Proxy {
             down: Toxics::default(),
             refuse: false,
             resets: 0,
+            well_since: Some(Instant::now()),
         });
         let (open, accepted) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let counts = (Arc::clone(&open), Arc::clone(&accepted));
@@ -85,11 +108,19 @@ impl Proxy {
         self.orders.send_modify(|orders| orders.target = target);
     }
 
+    /// How it is, for whoever does not hold it.
+    pub fn wellness(&self) -> Wellness {
+        Wellness(self.orders.subscribe())
+    }
+
     /// Does this to a direction of all connections, open and new, from now on.
     pub fn set(&self, direction: Direction, toxics: Toxics) {
-        self.orders.send_modify(|orders| match direction {
-            Direction::Up => orders.up = toxics,
-            Direction::Down => orders.down = toxics,
+        self.orders.send_modify(|orders| {
+            match direction {
+                Direction::Up => orders.up = toxics,
+                Direction::Down => orders.down = toxics,
+            }
+            orders.told();
         });
     }
 
@@ -104,17 +135,24 @@ impl Proxy {
         self.orders.send_modify(|orders| {
             (orders.up, orders.down) = Default::default();
             orders.refuse = false;
+            orders.told();
         });
     }
 
     /// Resets every open connection on both sides (RST, not FIN).
     pub fn reset(&self) {
-        self.orders.send_modify(|orders| orders.resets += 1);
+        self.orders.send_modify(|orders| {
+            orders.resets += 1;
+            orders.told();
+        });
     }
 
     /// Whether new connections are reset at once, as if nobody listened.
     pub fn refuse(&self, refuse: bool) {
-        self.orders.send_modify(|orders| orders.refuse = refuse);
+        self.orders.send_modify(|orders| {
+            orders.refuse = refuse;
+            orders.told();
+        });
     }
 
     /// How many connections are open.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use anyhow::Result;
 use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use http_body_util::{BodyExt as _, Full};
@@ -61,18 +62,31 @@ pub async fn request(
     headers: &[(&str, &str)],
     body: impl Into<Bytes>,
 ) -> Answer {
+    let answer = try_request(method, url, headers, body);
+    tokio::time::timeout(PATIENCE, answer)
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+/// The same, where there may be nobody who answers.
+///
+/// # Errors
+/// When nobody does.
+pub async fn try_request(
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Result<Answer> {
     let client: Client<HttpConnector, Full<Bytes>> =
         Client::builder(TokioExecutor::new()).build_http();
     let mut builder = http::Request::builder().method(method).uri(url);
     for (name, value) in headers {
         builder = builder.header(*name, *value);
     }
-    let request = builder.body(Full::new(body.into())).unwrap();
-    let response = tokio::time::timeout(PATIENCE, client.request(request))
-        .await
-        .unwrap()
-        .unwrap();
-    let (parts, body) = response.into_parts();
+    let request = builder.body(Full::new(body.into()))?;
+    let (parts, body) = client.request(request).await?.into_parts();
     let headers = parts
         .headers
         .iter()
@@ -83,11 +97,11 @@ pub async fn request(
             )
         })
         .collect();
-    Answer {
+    Ok(Answer {
         status: parts.status.as_u16(),
         headers,
-        body: body.collect().await.unwrap().to_bytes(),
-    }
+        body: body.collect().await?.to_bytes(),
+    })
 }
 
 /// A call as curl makes it: JSON over POST.
@@ -98,23 +112,40 @@ pub async fn post(url: &str, method: &str, token: Option<&str>, body: Value) -> 
 
 /// The same with an `Authorization` of any kind.
 pub async fn post_as(url: &str, method: &str, authorization: Option<&str>, body: Value) -> Answer {
+    let answer = try_post_as(url, method, authorization, body);
+    tokio::time::timeout(PATIENCE, answer)
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+/// The same, where there may be nobody who answers.
+///
+/// # Errors
+/// When nobody does.
+pub async fn try_post_as(
+    url: &str,
+    method: &str,
+    authorization: Option<&str>,
+    body: Value,
+) -> Result<Answer> {
     let mut headers = vec![("content-type", "application/json")];
     if let Some(authorization) = authorization {
         headers.push(("authorization", authorization));
     }
-    request(
-        "POST",
-        &format!("{url}/{method}"),
-        &headers,
-        body.to_string(),
-    )
-    .await
+    let url = format!("{url}/{method}");
+    try_request("POST", &url, &headers, body.to_string()).await
 }
 
 /// A call by its own name as a node makes it, or a service that holds the node key.
 pub async fn post_as_node(url: &str, key: &NodeKey, method: &str, body: Value) -> Answer {
-    let token = key.token(path(method), SystemClock::starting_at(0).now_ms());
-    post_as(url, path(method), Some(&format!("Node {token}")), body).await
+    post_as(url, path(method), Some(&node_token(key, method)), body).await
+}
+
+/// What shows at a method, by its own name, that a call comes from a node; for one call.
+pub fn node_token(key: &NodeKey, method: &str) -> String {
+    let now_ms = SystemClock::starting_at(0).now_ms();
+    format!("Node {}", key.token(path(method), now_ms))
 }
 
 /// The path of a method by its own name, which is used once in the contract.
@@ -178,15 +209,8 @@ impl Person {
 
     /// Signs in on a device; without an id on a new one.
     pub async fn sign_in_on(&self, url: &str, device: &str) -> Person {
-        let device = json!({"deviceId": device, "name": "test"});
-        let body = json!({"name": self.name, "password": self.password, "device": device});
-        let answer = post(
-            url,
-            "tertulia.identity.v1.IdentityService/Login",
-            None,
-            body,
-        )
-        .await;
+        let answer = tokio::time::timeout(PATIENCE, self.login(url, device));
+        let answer = answer.await.unwrap().unwrap();
         assert_eq!(
             answer.status,
             200,
@@ -194,6 +218,20 @@ impl Person {
             String::from_utf8_lossy(&answer.body)
         );
         Person::from_credentials(&self.name, &self.password, &answer.json()["credentials"])
+    }
+
+    /// Signs in on a new device, where there may be nobody who answers; none when it does not come to that.
+    pub async fn try_sign_in(&self, url: &str) -> Option<Person> {
+        let answer = self.login(url, "").await.ok()?;
+        let credentials = &answer.json()["credentials"];
+        let is_in = answer.status == 200;
+        is_in.then(|| Person::from_credentials(&self.name, &self.password, credentials))
+    }
+
+    async fn login(&self, url: &str, device: &str) -> Result<Answer> {
+        let device = json!({"deviceId": device, "name": "test"});
+        let body = json!({"name": self.name, "password": self.password, "device": device});
+        try_post_as(url, path("Login"), None, body).await
     }
 
     fn from_credentials(name: &str, password: &str, credentials: &Value) -> Person {
@@ -210,6 +248,15 @@ impl Person {
     /// Calls a method.
     pub async fn call(&self, url: &str, method: &str, body: Value) -> Answer {
         post(url, method, Some(&self.token), body).await
+    }
+
+    /// Calls a method, by its own name, where there may be nobody who answers.
+    ///
+    /// # Errors
+    /// When nobody does.
+    pub async fn try_call(&self, url: &str, method: &str, body: Value) -> Result<Answer> {
+        let bearer = format!("Bearer {}", self.token);
+        try_post_as(url, path(method), Some(&bearer), body).await
     }
 
     /// Calls a method, by its own name, that must do what it is asked; the answer.

@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use clap::{Args, ValueEnum};
 use tertulia_api::live::told::Told;
 use tertulia_kit::bus::Bus;
 use tertulia_kit::bus::flaky::{self, Flaky};
+use tertulia_services::ids::UserId;
+use tertulia_services::presence::{Away, Holding, Presences, Roll, Run};
 use tertulia_store::fjall::{self, CrashPoint};
 
 /// Everything that may be done to a server. The default is nothing.
@@ -55,6 +58,10 @@ enum Sabotage {
     AckBeforeSync,
     /// Edits, deletions and reactions do not reach who was away for long.
     ForgetChanges,
+    /// A login that was revoked on another node is good here.
+    ForgetRevocations,
+    /// Who has gone is held to be there.
+    KeepTheGone,
 }
 
 impl Harm {
@@ -75,14 +82,7 @@ impl Harm {
 
     /// What the logs are kept with.
     pub fn of_store(&self, options: fjall::Options) -> fjall::Options {
-        let sabotage = self.sabotage.and_then(|sabotage| match sabotage {
-            Sabotage::DropEvent => Some(fjall::Sabotage::DropEvent),
-            Sabotage::ForgetIdempotency => Some(fjall::Sabotage::ForgetIdempotency),
-            Sabotage::ReuseSeq => Some(fjall::Sabotage::ReuseSeq),
-            Sabotage::AckBeforeSync => Some(fjall::Sabotage::AckBeforeSync),
-            Sabotage::ForgetChanges => Some(fjall::Sabotage::ForgetChanges),
-            Sabotage::SkipCatchUpBuffer => None,
-        });
+        let sabotage = self.sabotage.and_then(of_embedded);
         fjall::Options {
             crash_at: self.crash_at.map(|at| match at {
                 CrashAt::BeforeCommit => CrashPoint::BeforeCommit,
@@ -100,11 +100,64 @@ impl Harm {
         self.crash_at.is_some()
             || self
                 .sabotage
-                .is_some_and(|sabotage| sabotage != Sabotage::SkipCatchUpBuffer)
+                .is_some_and(|sabotage| of_embedded(sabotage).is_some())
+    }
+
+    /// Whether this node does not learn which logins have ended on others.
+    pub fn forgets_revocations(&self) -> bool {
+        self.sabotage == Some(Sabotage::ForgetRevocations)
+    }
+
+    /// Where it is kept who is there.
+    pub fn of_presences(&self, registry: Arc<dyn Presences>) -> Arc<dyn Presences> {
+        match self.sabotage {
+            Some(Sabotage::KeepTheGone) => Arc::new(KeepsTheGone(registry)),
+            _ => registry,
+        }
     }
 
     /// Whether sessions lose what comes while they are welcomed.
     pub fn skips_catch_up_buffer(&self) -> bool {
         self.sabotage == Some(Sabotage::SkipCatchUpBuffer)
+    }
+}
+
+/// What of it is done to the logs of the embedded store.
+fn of_embedded(sabotage: Sabotage) -> Option<fjall::Sabotage> {
+    match sabotage {
+        Sabotage::DropEvent => Some(fjall::Sabotage::DropEvent),
+        Sabotage::ForgetIdempotency => Some(fjall::Sabotage::ForgetIdempotency),
+        Sabotage::ReuseSeq => Some(fjall::Sabotage::ReuseSeq),
+        Sabotage::AckBeforeSync => Some(fjall::Sabotage::AckBeforeSync),
+        Sabotage::ForgetChanges => Some(fjall::Sabotage::ForgetChanges),
+        Sabotage::SkipCatchUpBuffer | Sabotage::ForgetRevocations | Sabotage::KeepTheGone => None,
+    }
+}
+
+/// A registry that is not told who has gone.
+struct KeepsTheGone(Arc<dyn Presences>);
+
+#[async_trait]
+impl Presences for KeepsTheGone {
+    async fn begin(&self, run: Run) -> Result<(), Away> {
+        self.0.begin(run).await
+    }
+
+    async fn renew(&self, run: Run) -> Result<bool, Away> {
+        self.0.renew(run).await
+    }
+
+    async fn end(&self, run: Run) -> Result<(), Away> {
+        self.0.end(run).await
+    }
+
+    async fn hold(&self, run: Run, holdings: &[(UserId, Holding)]) -> Result<(), Away> {
+        let mut told = holdings.to_vec();
+        told.retain(|(_, holding)| *holding != Holding::Gone);
+        self.0.hold(run, &told).await
+    }
+
+    async fn of(&self, users: &[UserId]) -> Result<Roll, Away> {
+        self.0.of(users).await
     }
 }

@@ -34,7 +34,7 @@ use tertulia_kit::transport::{self, nats as calls};
 use tertulia_services::access::Authorizer;
 use tertulia_services::chats::Chats;
 use tertulia_services::identity::{self, Identity, Peppers, SigningKeys};
-use tertulia_services::presence::{Presence, Presences};
+use tertulia_services::presence::Presence;
 use tertulia_services::users::Users;
 use tertulia_store::cached::Profiles;
 use tertulia_store::redis::{self, Ledger, Redis};
@@ -181,7 +181,7 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
     let hub = Hub::new(bus, &options);
     let registry = redis.clone().map(|redis| {
         let lease = config.presence.lease();
-        Arc::new(redis::Registry::new(redis, lease)) as Arc<dyn Presences>
+        harm.of_presences(Arc::new(redis::Registry::new(redis, lease)))
     });
     let presence = Presence::new(
         config.presence.options(linked.is_none()),
@@ -197,7 +197,7 @@ pub async fn start(config: Config, harm: Harm) -> anyhow::Result<Node> {
         chats: chats.clone(),
         presence: presence.clone(),
     };
-    if linked.is_some() || stores.shared.is_some() {
+    if (linked.is_some() || stores.shared.is_some()) && !harm.forgets_revocations() {
         let told = lifecycle.told(Kind::Work);
         let learning = logins::keep_learning(identity.clone(), Arc::clone(&hub), told);
         lifecycle.spawn(Kind::Work, "logins", learning);

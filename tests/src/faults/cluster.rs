@@ -9,10 +9,12 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{Rng as _, RngCore as _, SeedableRng as _};
 
+use super::operator::{Edge, Operator};
+use super::presence::{self, Passer};
 use super::scene::{HEAL_MAX, PATIENCE};
 use super::{End, Findings, Run};
 use crate::checker::{Outcome, Send, Violation};
-use crate::cluster::{Cluster, Part};
+use crate::cluster::{Binary, Cluster, Part};
 use crate::node;
 use crate::proxy::{Direction, Proxy, Toxics};
 use crate::town::{Plan, Town, Traffic, password};
@@ -43,9 +45,30 @@ pub(super) struct Scene {
     /// What was sent by others than the town.
     pub(super) sends: Vec<Send>,
     pub(super) violations: Vec<Violation>,
+    /// Who works on the nodes meanwhile, and who comes and goes.
+    beside: Option<(Operator, Passer)>,
 }
 
 impl Scene {
+    /// With an operator at work, and with everybody listening to who is there.
+    async fn open_operated(run: Run) -> Result<Scene> {
+        let mut scene = Scene::open_of(&PARTS, None, &presence::SETTINGS, run).await?;
+        presence::listen(&scene.town).await;
+        scene.town.stay_signed_in();
+        let serving = scene.cluster.nodes.iter();
+        let edges = serving.filter(|node| node.part.serves_clients());
+        let edges = edges.map(|node| Edge {
+            url: node.door.url(),
+            database: node.to_database.wellness(),
+        });
+        let devices = scene.town.devices.iter();
+        let accounts = devices.map(|device| device.account.clone()).collect();
+        let operator = Operator::start(edges.collect(), accounts, scene.random.next_u64());
+        let passer = Passer::start(scene.cluster.urls(), scene.random.next_u64()).await;
+        scene.beside = Some((operator, passer));
+        Ok(scene)
+    }
+
     async fn open(run: Run) -> Result<Scene> {
         Scene::open_from(None, run).await
     }
@@ -65,7 +88,13 @@ impl Scene {
         let settings = [&SETTINGS, further].concat();
         let mut random = StdRng::seed_from_u64(run.seed);
         let seed = random.next_u64();
-        let cluster = Cluster::start_from(program, parts, &settings, seed).await?;
+        let harm = run.sabotage.map(|what| {
+            let confirmed = "--confirm-sabotage";
+            ["--sabotage", what, confirmed].map(str::to_owned)
+        });
+        let args = harm.as_ref().map_or(&[][..], |harm| &harm[..]);
+        let binary = Binary { program, args };
+        let cluster = Cluster::start_as(binary, parts, &settings, seed).await?;
         let plan = Plan {
             devices_each: 2,
             ..Plan::default()
@@ -78,6 +107,7 @@ impl Scene {
             town,
             sends: Vec::new(),
             violations: Vec::new(),
+            beside: None,
         })
     }
 
@@ -116,12 +146,26 @@ impl Scene {
     /// Ends all faults of the network, lets everybody come to rest, checks everything, and stops the nodes.
     pub(super) async fn judge(mut self, note: impl Into<String>) -> Result<End> {
         self.cluster.heal();
+        let mut violations = self.violations;
+        let mut note: String = note.into();
+        let mut worked = None;
+        if let Some((operator, passer)) = self.beside {
+            let (done, seen) = tokio::join!(operator.stop(), passer.stop());
+            note += &format!("; {}", done.note());
+            violations.extend(seen);
+            worked = Some(done);
+        }
         self.town.hush().await;
         let quiet = Instant::now();
         let (history, found) = self.town.verdict(HEAL_MAX, &self.sends).await?;
         let healed = quiet.elapsed();
+        if let Some(mut worked) = worked {
+            let urls = self.cluster.urls();
+            violations.append(&mut worked.violations);
+            violations.extend(worked.stay_ended(&urls).await);
+            violations.extend(presence::agreed(&urls, &self.town).await?);
+        }
         self.town.leave().await;
-        let mut violations = self.violations;
         violations.extend(found);
         violations.extend(history.refused());
         for node in &mut self.cluster.nodes {
@@ -134,7 +178,7 @@ impl Scene {
             acked >= ACKED_MIN || !violations.is_empty(),
             "too little happened to prove anything: {acked} acknowledgements"
         );
-        let (note, healed) = (note.into(), healed.as_secs_f64());
+        let healed = healed.as_secs_f64();
         Ok(End::Ran(Findings {
             history,
             violations,
@@ -210,7 +254,7 @@ pub async fn database_slow(run: Run) -> Result<End> {
 
 /// F11, between nodes. NATS ends and is started again, without end.
 pub async fn bus_killed(run: Run) -> Result<End> {
-    let mut scene = Scene::open(run).await?;
+    let mut scene = Scene::open_operated(run).await?;
     let times = run.amount(4, 100);
     for _ in 0..times {
         scene.cluster.kill_bus();
@@ -223,7 +267,7 @@ pub async fn bus_killed(run: Run) -> Result<End> {
 
 /// F14, between nodes. NATS stands still: nobody is told, and nothing comes.
 pub async fn bus_stands_still(run: Run) -> Result<End> {
-    let scene = Scene::open(run).await?;
+    let scene = Scene::open_operated(run).await?;
     let times = run.amount(2, 30);
     for _ in 0..times {
         scene.cluster.bus.pause();
@@ -236,7 +280,7 @@ pub async fn bus_stands_still(run: Run) -> Result<End> {
 
 /// F15. Redis is emptied, stands still, and is killed. Nobody who talks sees anything of it.
 pub async fn ledger_lost(run: Run) -> Result<End> {
-    let mut scene = Scene::open(run).await?;
+    let mut scene = Scene::open_operated(run).await?;
     let times = run.amount(2, 40);
     for _ in 0..times {
         tokio::task::block_in_place(|| scene.cluster.ledger.flush());
@@ -256,7 +300,7 @@ pub async fn ledger_lost(run: Run) -> Result<End> {
 
 /// F18. A node is cut off from NATS or from the database, in both directions or in one, and its clients stay.
 pub async fn partitions(run: Run) -> Result<End> {
-    let mut scene = Scene::open(run).await?;
+    let mut scene = Scene::open_operated(run).await?;
     let times = run.amount(4, 60);
     let ways = [
         &[Direction::Up][..],
@@ -284,7 +328,7 @@ pub async fn partitions(run: Run) -> Result<End> {
 
 /// F01, of several nodes. SIGKILL of a node, whose clients go to the other one.
 pub async fn node_killed(run: Run) -> Result<End> {
-    let mut scene = Scene::open(run).await?;
+    let mut scene = Scene::open_operated(run).await?;
     let times = run.amount(4, 100);
     for _ in 0..times {
         let (node, moment) = (scene.any(), scene.random.random_range(1..30));

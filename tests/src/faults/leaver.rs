@@ -13,7 +13,7 @@ use crate::wire::{Came, Person, Socket, post};
 
 /// How long a session may hear events after its login was ended: three heartbeats of a second. With a bus that
 /// works it is a matter of milliseconds.
-const REVOKED_MAX: Duration = Duration::from_secs(3);
+pub(super) const REVOKED_MAX: Duration = Duration::from_secs(3);
 /// How long what comes afterwards is watched.
 const WATCHED: Duration = Duration::from_secs(2);
 
@@ -67,7 +67,8 @@ impl Leaver {
     }
 }
 
-async fn alive(socket: &mut Socket, frame: &Value) {
+/// Answers a heartbeat.
+pub(super) async fn alive(socket: &mut Socket, frame: &Value) {
     if frame.get("heartbeat").is_some() {
         socket.send(json!({"alive": {}})).await;
     }
@@ -79,7 +80,7 @@ async fn next(socket: &mut Socket, until: Instant) -> Option<Came> {
 }
 
 /// What a frame tells to whom it should not.
-fn leak(frame: &Value, after: Duration) -> Option<Violation> {
+pub(super) fn leak(frame: &Value, after: Duration) -> Option<Violation> {
     let what = ["chatEvent", "ownEvent", "caughtUp"]
         .into_iter()
         .find(|kind| frame.get(kind).is_some());

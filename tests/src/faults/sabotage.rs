@@ -47,6 +47,16 @@ pub const SABOTAGES: &[Sabotage] = &[
         under: "F00",
         breaks: Invariant::Loss,
     },
+    Sabotage {
+        name: "forget-revocations",
+        under: "N14",
+        breaks: Invariant::Entitlement,
+    },
+    Sabotage {
+        name: "keep-the-gone",
+        under: "N14",
+        breaks: Invariant::Presence,
+    },
 ];
 
 /// How often a fault is injected before a sabotage counts as unseen: what it breaks depends on chance.

@@ -334,6 +334,7 @@ fn promise_of(violation: &Violation) -> Promise {
         // The checker finds these in no history; others put them beside it.
         Violation::Refused { .. }
         | Violation::BadId(_)
+        | Violation::Astray(_)
         | Violation::Leaked(_)
         | Violation::Unbounded(_)
         | Violation::Dishonest(_)
