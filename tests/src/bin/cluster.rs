@@ -9,6 +9,7 @@
 use anyhow::Result;
 use clap::Parser;
 use tertulia_tests::cluster::{Cluster, Part};
+use tertulia_tests::many::NODE_KEY;
 use tertulia_tests::node;
 
 #[derive(Parser)]
@@ -33,6 +34,15 @@ enum Split {
     Http2,
 }
 
+/// What a node does, in a word.
+fn name(part: Part) -> &'static str {
+    match part {
+        Part::Edge | Part::Gateway | Part::Straight => "edge",
+        Part::Service => "service",
+        Part::Worker => "worker",
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
@@ -53,23 +63,35 @@ async fn main() -> Result<()> {
     );
     let cluster = Cluster::start(&parts, &[], rand::random()).await?;
     let urls = cluster.urls();
-    for (nth, url) in urls.iter().enumerate() {
-        println!("edge {} is at {url}", nth + 1);
-    }
-    println!(
-        "open them in two browsers, or: tertulia chat --url {}",
-        urls.join(",")
-    );
+    println!();
     for node in &cluster.nodes {
         let server = node.server()?;
+        // Who does not serve clients has nothing for them to open.
+        let url = match node.part.serves_clients() {
+            true => node.door.url(),
+            false => String::new(),
+        };
         println!(
-            "{:?}: process {}, metrics at {}",
-            node.part,
+            "{:<8} {url:<24} process {:<8} {}/metrics",
+            name(node.part),
             server.pid(),
-            server.metrics
+            server.metrics.trim_end_matches("/metrics")
         );
     }
-    println!("Ctrl+C stops everything");
+    println!("PostgreSQL  {}", cluster.database.url());
+    println!("NATS        {}", cluster.bus.url());
+    println!("Redis       {}", cluster.ledger.url());
+    let tertulia = node::binary().display();
+    println!();
+    println!("Open two of the edges in two browsers, or talk in two terminals:");
+    let all = urls.join(",");
+    println!("  {tertulia} chat --sign-up --name ann --url {all}");
+    println!("See the nodes, and control their sessions:");
+    println!(
+        "  TERTULIA_BUS__NODE_KEY='{NODE_KEY}' {tertulia} sessions nodes --url {}",
+        urls[0]
+    );
+    println!("Ctrl+C stops everything, and nothing stays.");
     tokio::signal::ctrl_c().await?;
     println!("stopping");
     for mut node in cluster.nodes {
