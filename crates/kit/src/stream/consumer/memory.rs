@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::{Away, Consumer, Pulled, Span, Standing};
@@ -56,7 +55,10 @@ impl Mischief {
             records.push(record);
         }
         if self.strikes() {
-            records.shuffle(&mut self.random);
+            for at in 0..records.len() {
+                let other = self.random.random_range(0..records.len());
+                records.swap(at, other);
+            }
         }
     }
 }

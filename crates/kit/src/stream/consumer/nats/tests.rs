@@ -14,7 +14,7 @@ use super::*;
 use crate::instances::nats::Instance;
 use crate::stream::Stream as _;
 use crate::stream::nats as appending;
-use crate::stream::reader::{Begin, Healed, Reader, Taken};
+use crate::stream::reader::{Begin, Break, Healed, Reader, Taken};
 use crate::stream::suite::record;
 
 const HEARTBEAT: Duration = Duration::from_millis(300);
@@ -173,6 +173,88 @@ async fn a_consumer_that_an_operator_removed_is_made_again_where_it_was() {
     assert_eq!(take(&mut reader, 11, 20).await, [Healed::Consumer]);
     let standing = consumer(&server.url()).await.standing().await.unwrap();
     assert_eq!(standing.unwrap().behind, 10);
+}
+
+/// The server itself moves consumers over what it drops, so that by its numbers nothing is missing.
+#[tokio::test]
+async fn what_a_server_dropped_before_it_was_taken_is_said_by_every_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(&folder);
+    let stream = stream(&server).await;
+    bring(&stream, 10).await;
+    let mut reader = Reader::new(consumer(&server.url()).await, Begin::Beginning);
+    take(&mut reader, 1, 10).await;
+    drop(reader);
+    bring(&stream, 20).await;
+    let other = consumer(&server.url()).await;
+    let purge = format!("STREAM.PURGE.{}", stream.name());
+    let kept = json!({"keep": 3});
+    other.servers.ask(&purge, &kept).await.unwrap();
+    let floor = async || other.standing().await.unwrap().unwrap().floor;
+    assert_eq!(floor().await, 17, "though 10 were acknowledged");
+    let next = record(18).mark;
+    let behind = Begin::Behind(record(10).mark);
+    for (begin, broken) in [
+        (behind, Break::Dropped(next)),
+        (Begin::Now, Break::Unknown(next)),
+    ] {
+        let mut reader = Reader::new(consumer(&server.url()).await, begin);
+        let said = loop {
+            match reader.take(WAIT).await.unwrap() {
+                Taken::Records(records) => assert_eq!(records, []),
+                said => break said,
+            }
+        };
+        assert_eq!(said, Taken::Broken(broken));
+        assert_eq!(floor().await, 17);
+    }
+}
+
+/// They are what docs/operate/feed.md says.
+#[tokio::test]
+async fn a_reader_needs_no_other_rights_than_those_that_are_written_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("nats.conf");
+    let rights = r#"
+        authorization { users: [
+            { user: node, password: n }
+            { user: reader, password: r, permissions: {
+                publish: [
+                    "$JS.API.STREAM.INFO.a-test-feed"
+                    "$JS.API.STREAM.MSG.GET.a-test-feed"
+                    "$JS.API.CONSUMER.INFO.a-test-feed.*"
+                    "$JS.API.CONSUMER.CREATE.a-test-feed.*"
+                    "$JS.API.CONSUMER.MSG.NEXT.a-test-feed.*"
+                    "$JS.API.CONSUMER.LIST.a-test-feed"
+                    "$JS.API.CONSUMER.DELETE.a-test-feed.*"
+                    "$JS.ACK.a-test-feed.>"
+                ]
+                subscribe: "a.test.inbox.>"
+            } }
+        ] }"#;
+    std::fs::write(&config, rights).unwrap();
+    let (config, disk) = (config.display().to_string(), folder.path().display());
+    let server = Instance::with(&[
+        "-c",
+        &config,
+        "--jetstream",
+        "--store_dir",
+        &disk.to_string(),
+    ]);
+    let signed_in = |who: &str| server.url().replace("//", &format!("//{who}@"));
+    let options = appending::Options {
+        address: signed_in("node:n").parse().unwrap(),
+        prefix: "a.test".parse().unwrap(),
+        replicas: 1,
+        keep: Duration::from_secs(3_600),
+    };
+    let stream = appending::JetStream::connect(options).await.unwrap();
+    bring(&stream, 10).await;
+    let mut reader = Reader::new(consumer(&signed_in("reader:r")).await, Begin::Beginning);
+    take(&mut reader, 1, 10).await;
+    let mut operator = consumer(&signed_in("reader:r")).await;
+    assert_eq!(operator.servers.consumers().await.unwrap().len(), 1);
+    assert!(operator.remove().await.unwrap());
 }
 
 /// A network between a reader and the server, on which everything that the server says to the connections of before may
