@@ -22,6 +22,7 @@ use tertulia_kit::instances::postgres::Instance;
 use tertulia_kit::stream::Stream as _;
 use tertulia_kit::stream::nats::{self as jetstream, JetStream};
 use tertulia_tests::checker::{History, Outcome};
+use tertulia_tests::many::{NODE_KEY, PEPPER};
 use tertulia_tests::node::{Local, Process, Start, tertulia};
 use tertulia_tests::town::{Plan, Town, Traffic};
 use tertulia_tests::wire::{Person, post_as_node};
@@ -45,6 +46,8 @@ struct Export<'a> {
     file: PathBuf,
     /// By the command's own `--into`; else by its standard output.
     is_own: bool,
+    /// From the stream of JetStream; else from the node.
+    is_of_jetstream: bool,
 }
 
 impl Export<'_> {
@@ -63,6 +66,9 @@ impl Export<'_> {
             .arg(self.data)
             .args(["--url", &self.url]);
         follow.envs(self.env.iter().map(|(name, value)| (name, value)));
+        if self.is_of_jetstream {
+            follow.arg("--jetstream");
+        }
         match self.is_own {
             true => _ = follow.arg("--into").arg(&self.file),
             false => {
@@ -89,9 +95,19 @@ impl Export<'_> {
         assert!(done.status.success(), "{done:?}");
     }
 
+    /// Its lines by place, without one that is only begun.
+    fn whole_lines(&self) -> BTreeMap<u64, Value> {
+        let text = std::fs::read_to_string(&self.file).unwrap();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        self.read(whole)
+    }
+
     /// Its lines by place. In a file of its own each is there once; else what came again has the same place.
     fn lines(&self) -> BTreeMap<u64, Value> {
-        let text = std::fs::read_to_string(&self.file).unwrap();
+        self.read(&std::fs::read_to_string(&self.file).unwrap())
+    }
+
+    fn read(&self, text: &str) -> BTreeMap<u64, Value> {
         let mut lines = BTreeMap::new();
         for line in text.lines() {
             // Who was killed in the middle of a line has left its beginning before the next one.
@@ -120,15 +136,18 @@ fn logs(lines: &BTreeMap<u64, Value>) -> BTreeMap<i64, Vec<i64>> {
     logs
 }
 
+/// The same of what the store has.
+fn stored(history: &History) -> BTreeMap<i64, Vec<i64>> {
+    let logs = history.logs.iter();
+    let logs = logs.map(|(chat, rows)| (*chat, rows.iter().map(|row| row.seq).collect()));
+    logs.filter(|(_, log): &(_, Vec<_>)| !log.is_empty())
+        .collect()
+}
+
 /// The export has each event that the store has, once, those of a chat in the order of its log, and no other; so it has
 /// every message that was acknowledged.
 fn agree(exported: &BTreeMap<i64, Vec<i64>>, history: &History) {
-    let logs = history.logs.iter();
-    let logs = logs.map(|(chat, rows)| (*chat, rows.iter().map(|row| row.seq).collect()));
-    let logs: BTreeMap<i64, Vec<i64>> = logs
-        .filter(|(_, log): &(_, Vec<_>)| !log.is_empty())
-        .collect();
-    assert_eq!(*exported, logs);
+    assert_eq!(*exported, stored(history));
     for send in &history.sends {
         if let Outcome::Acked(seq) = send.outcome {
             assert!(exported[&send.chat].contains(&seq), "{send:?}");
@@ -155,6 +174,7 @@ async fn killed_at_random(env: &[(String, String)], is_own: bool, kills: u64) {
         url: server.url.clone(),
         file: folder.path().join("export.jsonl"),
         is_own,
+        is_of_jetstream: false,
     };
     let plan = Plan::default();
     let mut town = Town::found(&server.url, None, &plan).await.unwrap();
@@ -373,6 +393,7 @@ async fn a_stream_of_jetstream_has_each_event_once_whatever_is_killed_or_emptied
         url: server.url.clone(),
         file: folder.path().join("export.jsonl"),
         is_own: true,
+        is_of_jetstream: false,
     };
     export.finish().await;
     let lines = export.lines();
@@ -402,4 +423,196 @@ async fn a_stream_of_jetstream_has_each_event_once_whatever_is_killed_or_emptied
         .expect("the stream has everything");
     town.leave().await;
     assert!(server.terminate().await.unwrap().success());
+}
+
+/// Nodes on one database, a NATS with a stream, and one who follows it there.
+struct Deployment {
+    folder: TempDir,
+    _database: Instance,
+    bus: nats::Instance,
+    env: [(String, String); 4],
+}
+
+impl Deployment {
+    fn start() -> Deployment {
+        let folder = TempDir::new().unwrap();
+        let disk = folder.path().join("nats").display().to_string();
+        let database = Instance::start();
+        let bus = nats::Instance::with(&["--jetstream", "--store_dir", &disk]);
+        let env = [
+            ("TERTULIA_STORE__URL", database.url()),
+            ("TERTULIA_BUS__URL", bus.url()),
+            ("TERTULIA_BUS__NODE_KEY", NODE_KEY.to_owned()),
+            ("TERTULIA_IDENTITY__PEPPER", PEPPER.to_owned()),
+        ];
+        Deployment {
+            folder,
+            _database: database,
+            bus,
+            env: env.map(|(name, value)| (name.to_owned(), value)),
+        }
+    }
+
+    /// Starts a node with that role, which keeps a feed or not. One that was there is at the same address again.
+    async fn node(&self, role: &str, is_fed: bool, was: Option<&str>) -> Process {
+        let fed = if is_fed { "true" } else { "false" };
+        let settings = [
+            ("feed.enabled", fed),
+            ("feed.jetstream", fed),
+            ("feed.jetstream_replicas", "1"),
+            ("roles", role),
+        ];
+        let start = Start {
+            settings: &settings,
+            env: &self.env,
+            listen: was,
+            ..Start::default()
+        };
+        let data = self.folder.path().join(role);
+        Process::start(&data, start).await.unwrap()
+    }
+
+    /// Loses everything that NATS keeps.
+    fn empty_bus(&self) {
+        std::fs::remove_dir_all(self.folder.path().join("nats/jetstream")).unwrap();
+    }
+
+    async fn feed(&self, args: &[&str]) -> Output {
+        let mut command = tertulia();
+        command.arg("feed").args(args).arg("--jetstream");
+        let env = self.env.iter().map(|(name, value)| (name, value));
+        command.envs(env).output().await.unwrap()
+    }
+
+    fn export(&self) -> Export<'_> {
+        Export {
+            data: self.folder.path(),
+            env: &self.env,
+            // No node is asked.
+            url: "http://127.0.0.1:1".into(),
+            file: self.folder.path().join("export.jsonl"),
+            is_own: true,
+            is_of_jetstream: true,
+        }
+    }
+}
+
+/// The one who follows is killed at random, the worker that brings the feed is, NATS is, stands still, and loses what it
+/// keeps. The file has each event once, those of a chat in the order of its log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_a_stream_has_each_event_once_whatever_is_killed_stands_still_or_is_emptied() {
+    let mut random = seed();
+    let mut there = Deployment::start();
+    let edge = there.node("edge", true, None).await;
+    let mut worker = there.node("worker", true, None).await;
+    let mut town = Town::found(&edge.url, None, &Plan::default())
+        .await
+        .unwrap();
+    town.act(&Traffic::default(), &mut random);
+    let mut following = there.export().start();
+    for round in 0..12 {
+        town.more_acked(random.random_range(5..40), PATIENCE)
+            .await
+            .unwrap();
+        match round % 4 {
+            0 => {
+                worker.kill().await;
+                worker = there.node("worker", true, None).await;
+            }
+            1 => {
+                there.bus.pause();
+                town.more_acked(random.random_range(1..60), PATIENCE)
+                    .await
+                    .unwrap();
+                there.bus.go_on();
+            }
+            of_bus => {
+                there.bus.kill();
+                if of_bus == 2 {
+                    there.empty_bus();
+                }
+                town.more_acked(1, PATIENCE).await.unwrap();
+                there.bus.restart();
+            }
+        }
+        if random.random_range(0..3) > 0 {
+            following.kill().await.unwrap();
+            following = there.export().start();
+        }
+    }
+    town.hush().await;
+    let (history, found) = town.verdict(PATIENCE, &[]).await.unwrap();
+    assert_eq!(found, [], "promises were broken");
+    let export = there.export();
+    let whole = async {
+        // It goes on by itself, whatever was done to it.
+        while !export.file.exists() || logs(&export.whole_lines()) != stored(&history) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let whole = tokio::time::timeout(PATIENCE, whole).await;
+    following.kill().await.unwrap();
+    export.finish().await;
+    agree(&logs(&export.lines()), &history);
+    whole.expect("it went on");
+    let acked = history.acked();
+    assert!(acked > 50, "too little happened to prove anything: {acked}");
+
+    let listed = there.feed(&["consumers"]).await;
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(text.starts_with("export  at record "), "{text}");
+    assert!(text.contains("has everything"), "{text}");
+    let gone = there.feed(&["forget", "export"]).await;
+    assert_eq!(String::from_utf8_lossy(&gone.stdout), "forgot export\n");
+    let again = there.feed(&["forget", "export"]).await;
+    assert!(!again.status.success());
+    // The file knows what it has, also when nobody else does.
+    export.finish().await;
+    agree(&logs(&export.lines()), &history);
+    town.leave().await;
+    assert!(worker.terminate().await.unwrap().success());
+    assert!(edge.terminate().await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_of_the_feed_is_one_of_the_stream_and_gone_over_only_when_that_is_asked_for() {
+    let there = Deployment::start();
+    let node = there.node("edge,worker", true, None).await;
+    let address = node.address().to_owned();
+    let ann = Person::sign_up(&node.url, "ann").await;
+    let bob = Person::sign_up(&node.url, "bob").await;
+    ann.create(&node.url, "group", "readers", &[&bob]).await;
+    let export = there.export();
+    // Until it is brought.
+    while !export.file.exists() || export.lines().is_empty() {
+        export.finish().await;
+    }
+    assert!(node.terminate().await.unwrap().success());
+    let node = there.node("edge,worker", false, Some(&address)).await;
+    ann.create(&node.url, "group", "writers", &[&bob]).await;
+    assert!(node.terminate().await.unwrap().success());
+
+    let node = there.node("edge,worker", true, Some(&address)).await;
+    ann.create(&node.url, "group", "singers", &[&bob]).await;
+    let before = export.lines();
+    let refused = export.follow().stderr(Stdio::piped()).spawn().unwrap();
+    let refused = tokio::time::timeout(PATIENCE, refused.wait_with_output());
+    let refused = refused.await.expect("it ends").unwrap();
+    assert!(!refused.status.success());
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        why.contains("was not kept") && why.contains("--past-gaps"),
+        "{why}"
+    );
+    assert_eq!(export.lines(), before, "nothing is written behind it");
+    while export.lines() == before {
+        let mut follow = export.follow();
+        let followed = follow
+            .args(["--past-gaps", "--once"])
+            .output()
+            .await
+            .unwrap();
+        assert!(followed.status.success(), "{followed:?}");
+    }
+    assert!(node.terminate().await.unwrap().success());
 }

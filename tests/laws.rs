@@ -31,6 +31,32 @@ const CHAT_WORDS: &str = "\
 const FOREIGN_WORDS: &[(&str, &str)] = &[
     ("crates/kit/src/stream/nats.rs", "\"seq\""),
     ("crates/kit/src/stream/nats.rs", "\"last_seq\""),
+    ("crates/kit/src/stream/consumer/nats.rs", "\"seq\""),
+    (
+        "crates/kit/src/stream/consumer/nats.rs",
+        "\"opt_start_seq\"",
+    ),
+    ("crates/kit/src/stream/consumer/nats/wire.rs", "\"seq\""),
+    (
+        "crates/kit/src/stream/consumer/nats/wire.rs",
+        "\"first_seq\"",
+    ),
+    (
+        "crates/kit/src/stream/consumer/nats/wire.rs",
+        "\"last_seq\"",
+    ),
+    (
+        "crates/kit/src/stream/consumer/nats/wire.rs",
+        "\"opt_start_seq\"",
+    ),
+    (
+        "crates/kit/src/stream/consumer/nats/wire.rs",
+        "\"consumer_seq\"",
+    ),
+    (
+        "crates/kit/src/stream/consumer/nats/wire.rs",
+        "\"stream_seq\"",
+    ),
 ];
 
 /// What opens a store or a wire; the rules stand without them.
@@ -74,6 +100,11 @@ const PORTS_OF_THE_KIT: &[(&str, &str, &str)] = &[
         "Stream",
         "crates/kit/src/stream/memory.rs",
         "crates/kit/src/stream/suite.rs",
+    ),
+    (
+        "Consumer",
+        "crates/kit/src/stream/consumer/memory.rs",
+        "crates/kit/src/stream/consumer/suite.rs",
     ),
     (
         "Ledger",

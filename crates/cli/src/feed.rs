@@ -1,7 +1,8 @@
 //! `tertulia feed`: follows the feed of a deployment, event by event, and goes on where it was. Whoever runs this shows
-//! that they hold the node key; where it is, the binary knows.
+//! that they hold the node key; where it is, the binary knows. Reading from JetStream in place of a node is done by the
+//! binary, which has the words, the lines and the file from here.
 
-mod lines;
+pub mod lines;
 
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -29,13 +30,18 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(subcommand)]
-    what: What,
+    pub what: What,
 }
 
+/// One of the commands.
 #[derive(Debug, Subcommand)]
-enum What {
+pub enum What {
     /// Lists the consumers, and how far each has got.
-    Consumers,
+    Consumers {
+        /// Those that read from JetStream, on the servers of bus.url.
+        #[arg(long)]
+        jetstream: bool,
+    },
     /// Prints each event as a line of JSON, and goes on where the consumer was. What was printed is acknowledged; what
     /// was printed and not acknowledged comes again with the same place.
     Follow {
@@ -51,17 +57,38 @@ enum What {
         /// Ends when there is nothing more now.
         #[arg(long)]
         once: bool,
+        /// Reads the stream of JetStream, on the servers of bus.url, and asks no node. Into a file, goes on behind what is in
+        /// it.
+        #[arg(long)]
+        jetstream: bool,
+        /// Goes on behind what is missing, and says so. Without it, this is where it ends.
+        #[arg(long, requires = "jetstream")]
+        past_gaps: bool,
     },
     /// Forgets a consumer. Its place is gone.
     Forget {
         /// Its name.
         consumer: String,
+        /// One that reads from JetStream.
+        #[arg(long)]
+        jetstream: bool,
     },
+}
+
+impl What {
+    /// Whether this is about the stream of JetStream, and no node is asked.
+    pub fn is_of_jetstream(&self) -> bool {
+        match self {
+            What::Consumers { jetstream }
+            | What::Follow { jetstream, .. }
+            | What::Forget { jetstream, .. } => *jetstream,
+        }
+    }
 }
 
 /// Where a new consumer begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum From {
+pub enum From {
     /// With the oldest event that is kept.
     Beginning,
     /// With what comes from now on.
@@ -77,7 +104,7 @@ impl From {
     }
 }
 
-/// Does it.
+/// Does it by asking a node.
 ///
 /// # Errors
 /// When the node does not answer, or what is to be printed can not be written.
@@ -88,20 +115,18 @@ pub async fn run(options: Options, door: &Door) -> anyhow::Result<ExitCode> {
         was_let_in: Cell::new(false),
     };
     let done = match options.what {
-        What::Consumers => node.consumers().await?,
+        What::Consumers { .. } => node.consumers().await?,
         What::Follow {
             consumer,
             from,
             into,
             once,
+            ..
         } => {
-            let lines = match into {
-                Some(path) => Lines::into(&path).with_context(|| path.display().to_string())?,
-                None => Lines::Stdout,
-            };
+            let lines = Lines::open(into.as_deref())?;
             node.follow(&consumer, from, lines, once).await?
         }
-        What::Forget { consumer } => {
+        What::Forget { consumer, .. } => {
             let request = json!({"name": consumer});
             let removed = node.ask("RemoveConsumer", &request).await?;
             removed.map(|_| println!("forgot {consumer}"))
@@ -233,10 +258,18 @@ mod tests {
             "forget export",
             "follow --consumer export",
             "follow --consumer export --from beginning --once --into out.jsonl",
+            "follow --consumer export --jetstream --past-gaps",
+            "consumers --jetstream",
+            "forget export --jetstream",
         ] {
             assert!(parsed(good).is_ok(), "{good}");
         }
-        for bad in ["follow", "forget", "follow --consumer e --from yesterday"] {
+        for bad in [
+            "follow",
+            "forget",
+            "follow --consumer e --from yesterday",
+            "follow --consumer e --past-gaps",
+        ] {
             assert!(parsed(bad).is_err(), "{bad}");
         }
     }

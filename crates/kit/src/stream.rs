@@ -1,12 +1,19 @@
 //! A log that others keep and read at their own pace: records are appended behind its end, each with a mark of where it
 //! came from. Who appends says behind which end, so that of two who think that they are the only one no record is there
 //! twice, and who stood still for a while writes nothing.
+//!
+//! Each record says as well which place it follows. So whoever reads ([`reader`]) knows that nothing was left out, whatever
+//! became of the stream between two of them.
 
+pub mod consumer;
 mod memory;
 #[cfg(feature = "nats")]
 pub mod nats;
+pub mod reader;
 #[cfg(any(test, feature = "suites"))]
 pub mod suite;
+
+use std::borrow::Cow;
 
 use async_trait::async_trait;
 
@@ -56,8 +63,10 @@ pub struct Mark {
 pub struct Record {
     /// Where it comes from.
     pub mark: Mark,
+    /// Of this history nothing is between that place and its own, or nothing that could be appended: then it is its own.
+    pub prev: u64,
     /// What sort of record it is: one word.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// What it says.
     pub body: Vec<u8>,
 }

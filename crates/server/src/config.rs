@@ -13,6 +13,7 @@ use tertulia_kit::config::{Field, Loaded, Problems, Schema, Sources};
 use tertulia_kit::limit::Rate;
 use tertulia_kit::net::Net;
 use tertulia_kit::secret::Secret;
+use tertulia_kit::stream::consumer::nats as consumer;
 use tertulia_kit::stream::nats as jetstream;
 use tertulia_kit::telemetry;
 use tertulia_kit::transport::nats::{self as calls, NodeKey};
@@ -507,6 +508,19 @@ impl Bus {
             replicas: feed.jetstream_replicas,
             keep: feed.keep(),
         }))
+    }
+
+    /// Where that stream is read.
+    ///
+    /// # Errors
+    /// When the texts were not checked as those of the table are, or there is no NATS.
+    pub fn reading(&self) -> anyhow::Result<consumer::Options> {
+        let address = self.address()?;
+        let address = address.context(
+            "the stream is on the servers of bus.url, which is not set; name the configuration \
+            of a server with --config",
+        )?;
+        Ok(consumer::Options::new(address, self.prefix.parse()?))
     }
 
     /// How calls of other nodes are taken; nothing when none are.

@@ -29,13 +29,21 @@ pub struct Server {
 }
 
 impl Server {
+    /// The configuration of the server.
+    ///
+    /// # Errors
+    /// With every problem of it.
+    pub fn config(&self) -> anyhow::Result<Config> {
+        let flags = self.data.clone().map(|data| ("data".to_owned(), data));
+        Ok(config::load(self.config.clone(), flags.into_iter().collect())?.value)
+    }
+
     /// Finds the server and the key in the configuration of a server.
     ///
     /// # Errors
     /// When there is no key, or no address.
     pub fn door(self) -> anyhow::Result<Door> {
-        let flags = self.data.map(|data| ("data".to_owned(), data));
-        let config = config::load(self.config, flags.into_iter().collect())?.value;
+        let config = self.config()?;
         let url = match self.url {
             Some(url) => url,
             None => url_of(config.listen)?,

@@ -1,10 +1,11 @@
 //! What is printed of the feed: a line for each event, and a table of the consumers.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
+use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use crate::terminal::span;
@@ -18,6 +19,7 @@ pub enum Lines {
     Stdout,
     /// Each event once, on disk before it is acknowledged.
     File {
+        /// It, locked.
         file: File,
         /// The last line; none when there is none.
         last: Value,
@@ -25,9 +27,20 @@ pub enum Lines {
 }
 
 impl Lines {
+    /// Into that file, or without one to standard output.
+    ///
+    /// # Errors
+    /// When the file can not be gone on with.
+    pub fn open(path: Option<&Path>) -> anyhow::Result<Lines> {
+        match path {
+            Some(path) => Lines::into(path).with_context(|| path.display().to_string()),
+            None => Ok(Lines::Stdout),
+        }
+    }
+
     /// A file that is there is gone on with: a line that was torn when somebody was killed is cut off, and what is in it
-    /// is not written again.
-    pub fn into(path: &Path) -> io::Result<Lines> {
+    /// is not written again. One writes into it at a time.
+    fn into(path: &Path) -> io::Result<Lines> {
         let options = OpenOptions::new()
             .read(true)
             .write(true)
@@ -35,6 +48,13 @@ impl Lines {
             .truncate(false)
             .clone();
         let mut file = options.open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::other("somebody else writes into it"));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
         let (whole, last) = last_line(&mut file)?;
         file.set_len(whole)?;
         file.seek(SeekFrom::End(0))?;
@@ -45,7 +65,20 @@ impl Lines {
         Ok(Lines::File { file, last })
     }
 
+    /// The epoch and the place of the last line of a file that has one.
+    pub fn last(&self) -> Option<(u64, u64)> {
+        match self {
+            Lines::File { last, .. } if !last.is_null() => {
+                Some((number(&last["epoch"]), place(last)))
+            }
+            _ => None,
+        }
+    }
+
     /// Writes the events of an answer; gives the place of the last one.
+    ///
+    /// # Errors
+    /// When they can not be written.
     pub fn print(&mut self, batch: &Value) -> io::Result<Option<Value>> {
         let entries = batch["entries"].as_array().map_or(&[][..], Vec::as_slice);
         let Some(newest) = entries.last() else {
@@ -78,8 +111,12 @@ impl Lines {
 }
 
 fn place(entry: &Value) -> u64 {
-    let place = entry["place"].as_str();
-    place.and_then(|place| place.parse().ok()).unwrap_or(0)
+    number(&entry["place"])
+}
+
+fn number(value: &Value) -> u64 {
+    let number = value.as_str();
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// How long a file is up to the end of its last whole line, and that line.
@@ -157,11 +194,15 @@ mod tests {
         let path = folder.path().join("export");
         let mut lines = Lines::into(&path).unwrap();
         assert_eq!(lines.print(&batch(&[])).unwrap(), None);
+        assert_eq!(lines.last(), None);
         assert_eq!(lines.print(&batch(&[3, 5])).unwrap(), Some(json!("5")));
         // Killed before that was acknowledged, in the middle of the next line.
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"epoch\":\"7\",\"eve").unwrap();
+        assert!(Lines::into(&path).is_err(), "somebody writes into it");
+        drop(lines);
         let mut lines = Lines::into(&path).unwrap();
+        assert_eq!(lines.last(), Some((7, 5)));
         assert_eq!(lines.print(&batch(&[3, 5, 8])).unwrap(), Some(json!("8")));
         assert_eq!(lines.print(&batch(&[8])).unwrap(), Some(json!("8")));
         assert_eq!(places(&path), [3, 5, 8]);

@@ -17,15 +17,17 @@ use super::{End, Mark, Record, Stream, Trouble};
 use crate::bus::nats::{Address, Prefix};
 
 /// How long an answer may take. What is written is synced by several servers.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How many records are under way at once: few enough to be sent in one go, so that they leave in their order.
 const IN_FLIGHT_MAX: usize = 24;
 /// What the server says of a record that is not for the end.
 const WRONG_LAST_NUMBER: u64 = 10_071;
 /// What it says of a stream that is not there.
 const NOT_FOUND: u64 = 10_059;
-const EPOCH: &str = "Tertulia-Epoch";
-const PLACE: &str = "Tertulia-Place";
+/// Headers of a record.
+pub(super) const EPOCH: &str = "Tertulia-Epoch";
+pub(super) const PLACE: &str = "Tertulia-Place";
+pub(super) const PREV: &str = "Tertulia-Prev";
 const EXPECTED: &str = "Nats-Expected-Last-Sequence";
 
 /// Where the stream is, and how it is made.
@@ -191,11 +193,12 @@ impl JetStream {
             headers.insert(EXPECTED, number.to_string());
             headers.insert(EPOCH, record.mark.epoch.to_string());
             headers.insert(PLACE, record.mark.place.to_string());
+            headers.insert(PREV, record.prev.to_string());
             let request = Request::new()
                 .payload(record.body.clone().into())
                 .headers(headers)
                 .timeout(Some(ANSWER_MAX));
-            let subject = self.options.prefix.fed(record.kind);
+            let subject = self.options.prefix.fed(&record.kind);
             async move {
                 let answer = self.client.send_request(subject, request).await;
                 let answer = read(&answer.map_err(|error| away(&error))?.payload)?;

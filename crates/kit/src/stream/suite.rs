@@ -8,11 +8,12 @@
 
 use super::{End, Mark, Record, Stream, Trouble};
 
-/// A record from a place of the first history.
+/// A record from a place of the first history, the one before which is none.
 pub fn record(place: u64) -> Record {
     Record {
         mark: Mark { epoch: 1, place },
-        kind: "event",
+        prev: 0,
+        kind: "event".into(),
         body: format!("what is at {place}").into(),
     }
 }

@@ -94,23 +94,27 @@ impl Relay {
             let cause = failure.cause_chain();
             cause.unwrap_or_else(|| failure.words().to_owned())
         };
-        let record = |place: Place, kind, body: Vec<u8>| Record {
+        let record = |prev: Place, place: Place, kind: &'static str, body: Vec<u8>| Record {
             mark: Mark {
                 epoch,
                 place: place.0,
             },
-            kind,
+            prev: prev.0,
+            kind: kind.into(),
             body,
         };
         match self.outbox.after(from, bounds).await.map_err(failed)? {
             Found::Events(entries) => {
-                let entries = entries.iter();
-                let records = entries.map(|entry| record(entry.place, EVENT, (self.encode)(entry)));
+                let follows = std::iter::once(from).chain(entries.iter().map(|entry| entry.place));
+                let records = entries
+                    .iter()
+                    .zip(follows)
+                    .map(|(entry, prev)| record(prev, entry.place, EVENT, (self.encode)(entry)));
                 Ok(records.collect())
             }
             Found::Gap => {
                 let span = self.outbox.span().await.map_err(failed)?;
-                Ok(vec![record(span.from, GAP, Vec::new())])
+                Ok(vec![record(span.from, span.from, GAP, Vec::new())])
             }
         }
     }

@@ -56,7 +56,7 @@ impl Bench {
     /// What the stream has: the seqs of events, and `gap`.
     fn has(&self) -> Vec<String> {
         let records = self.stream.records().into_iter();
-        let words = records.map(|record| match record.kind {
+        let words = records.map(|record| match &*record.kind {
             EVENT => String::from_utf8(record.body).unwrap(),
             kind => kind.to_owned(),
         });
@@ -129,6 +129,32 @@ async fn what_is_not_kept_any_more_is_said_in_the_stream() {
     bench.say(3).await;
     bench.bring(&mut None).await;
     assert_eq!(bench.has(), ["1", "gap", "3"]);
+    let [event, gap, next] = &bench.stream.records()[..] else {
+        panic!("there are three");
+    };
+    assert_eq!(event.prev, 0);
+    assert!(
+        event.mark.place < gap.mark.place,
+        "what is missing is between"
+    );
+    assert_eq!(gap.prev, gap.mark.place, "it follows nothing");
+    assert_eq!(next.prev, gap.mark.place);
+}
+
+#[tokio::test]
+async fn each_record_says_which_place_it_follows() {
+    let bench = Bench::new().await;
+    let mut seen = None;
+    for n in 1..=4 {
+        bench.say(n).await;
+        if n % 2 == 0 {
+            bench.bring(&mut seen).await;
+        }
+    }
+    let records = bench.stream.records();
+    let places = std::iter::once(0).chain(records.iter().map(|record| record.mark.place));
+    let prevs: Vec<u64> = records.iter().map(|record| record.prev).collect();
+    assert_eq!(prevs, places.take(4).collect::<Vec<_>>());
 }
 
 #[tokio::test]
