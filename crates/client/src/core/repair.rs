@@ -238,6 +238,16 @@ impl Core {
         })
     }
 
+    /// The list can not be read on from where it was left, as when another version of the server answers now.
+    pub(crate) fn list_anew(&self) -> Result<bool> {
+        self.change(|set| {
+            if let Some(list) = &mut set.mind.relist {
+                list.page_token.clear();
+            }
+            true
+        })
+    }
+
     /// The messages to be sent later.
     pub(crate) fn scheduled_listed(&self, wanted: i64, all: Vec<ScheduledMessage>) -> Result<bool> {
         self.change(|set| {

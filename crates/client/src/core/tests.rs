@@ -3,7 +3,7 @@
 
 mod membership;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tertulia_proto::identity::Credentials;
 use tertulia_proto::live::missed::Answer;
 use tertulia_proto::live::{Changed, Delta, Head, Heartbeat, Missed, Reset, ResetReason};
 
+use super::repair::Relist;
 use super::*;
 use crate::change::{Observer, Seen};
 use crate::http::{Address, Http};
@@ -478,6 +479,32 @@ fn another_epoch_drops_the_logs_and_keeps_what_is_unsent() {
         (mind.known.outbox.len(), mind.known.epoch.as_str()),
         (1, "another")
     );
+}
+
+#[test]
+fn a_list_that_can_not_be_read_on_is_read_anew() {
+    let core = core(&Arc::default(), &Arc::default());
+    core.mind().relist = Some(Relist::new(HashSet::new()));
+    let page_asked_for = || {
+        loop {
+            match core.next_job() {
+                Next::Do(Job::Chats, _, page) => return page,
+                Next::Do(other, ..) => core.job_done(other, true).unwrap(),
+                _ => panic!("the list is not read"),
+            }
+        }
+    };
+    assert_eq!(page_asked_for(), "");
+    let first = ListChatsResponse {
+        next_page_token: "of another version".into(),
+        ..Default::default()
+    };
+    assert!(core.chats_listed(first).unwrap());
+    core.job_done(Job::Chats, false).unwrap();
+    assert_eq!(page_asked_for(), "of another version");
+    assert!(core.list_anew().unwrap());
+    core.job_done(Job::Chats, false).unwrap();
+    assert_eq!(page_asked_for(), "");
 }
 
 #[test]

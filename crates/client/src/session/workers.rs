@@ -186,12 +186,17 @@ async fn fill(
             core.own_filled(after, page.events, page.head)
         }
         Job::Chats => {
+            let is_first = page_token.is_empty();
             let request = ListChatsRequest {
                 limit: PAGE_CHATS,
                 page_token,
                 ..Default::default()
             };
-            core.chats_listed(calls.ask(&request, wait).await?)
+            match calls.ask(&request, wait).await {
+                Ok(page) => core.chats_listed(page),
+                Err(error) if !is_first && is_of_token(&error) => core.list_anew(),
+                Err(error) => Err(error),
+            }
         }
         Job::Scheduled => {
             let request = ListScheduledMessagesRequest::default();
@@ -199,6 +204,11 @@ async fn fill(
             core.scheduled_listed(after, answer.scheduled)
         }
     }
+}
+
+/// Whether the server can not read the token that says where to go on.
+fn is_of_token(error: &Error) -> bool {
+    error.reason() == Some(Reason::REASON_BAD_CURSOR)
 }
 
 /// Whether the server says that the user is in no such chat.
