@@ -230,9 +230,13 @@ impl Town {
             let sends = device.sends().into_iter();
             let known = sends.filter(|send| audit.logs.contains_key(&send.chat));
             history.sends.extend(known.map(|send| Send {
-                // Who is not in a chat is refused there, whatever became of an earlier try.
+                // Who is not in a chat is refused there, whatever became of an earlier try. That may be over, and in
+                // a history that is no more.
                 outcome: match send.outcome {
-                    Outcome::Refused if audit.is_outside(device.user, send.chat) => {
+                    Outcome::Refused
+                        if audit.is_outside(device.user, send.chat)
+                            || audit.was_moved(device.user, send.chat) =>
+                    {
                         Outcome::Unknown
                     }
                     outcome => outcome,
@@ -250,6 +254,17 @@ impl Audit {
         let log = self.logs.get(&chat).map_or(&[][..], Vec::as_slice);
         let folded = self.folded(log, user);
         folded.gone.contains(&user) || !folded.members.contains(&user)
+    }
+
+    /// Whether somebody may have come into a chat or left it after it was made, in any history.
+    fn was_moved(&self, user: UserId, chat: ChatId) -> bool {
+        let tried = self.deeds.iter().filter(|done| done.chat == chat);
+        let mut tried = tried.filter(|done| done.outcome != Outcome::Refused);
+        tried.any(|done| match done.deed {
+            Deed::Add { user: moved } | Deed::Remove { user: moved } => moved == user,
+            Deed::Leave => done.actor == user,
+            _ => false,
+        })
     }
 
     fn folded(&self, log: &[Event], viewer: UserId) -> Folded {
