@@ -6,6 +6,7 @@
 //! has too many chats for that they stay in the order of their ids, and the token says so to the next page.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
 use tertulia_kit::error::Result;
 
@@ -71,6 +72,8 @@ struct List {
     by_id: Option<i64>,
     /// Each with its hour.
     chats: Vec<(i64, Chat)>,
+    /// Which they are: one that is put in its place between two reads is read at both.
+    known: HashSet<ChatId>,
 }
 
 impl List {
@@ -80,6 +83,7 @@ impl List {
             after,
             by_id: by_id.map(|after| after.hour),
             chats: Vec::new(),
+            known: HashSet::new(),
         }
     }
 
@@ -100,7 +104,9 @@ impl List {
             Reverse((after.hour, active_at_ms, after.chat))
         });
         for (hour, chat) in chats {
-            if after.is_none_or(|after| self.order(hour, &chat) > after) {
+            if after.is_none_or(|after| self.order(hour, &chat) > after)
+                && self.known.insert(chat.id)
+            {
                 self.chats.push((hour, chat));
             }
         }
@@ -152,5 +158,22 @@ impl List {
             chat: chat.id,
         });
         (chats.into_iter().map(|(_, chat)| chat).collect(), next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chats::model::Pair;
+
+    #[test]
+    fn a_chat_that_is_put_in_its_place_between_two_reads_is_told_once() {
+        let pair = Pair::new(UserId(1), UserId(2)).unwrap();
+        let chat = Chat::direct(ChatId(7), pair, 5);
+        let hour = chat.list_place().hour;
+        let mut list = List::new(None);
+        assert_eq!(list.add([(hour, chat.clone())].into_iter()), 1);
+        assert_eq!(list.add([(hour, chat.clone())].into_iter()), 0);
+        assert_eq!(list.page(10), (vec![chat], None));
     }
 }
