@@ -36,6 +36,14 @@ async fn stream(server: &Instance) -> appending::JetStream {
     appending::JetStream::connect(options).await.unwrap()
 }
 
+/// A server on a folder of its own, and the stream there.
+async fn begun() -> (tempfile::TempDir, Instance, appending::JetStream) {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(&folder);
+    let stream = stream(&server).await;
+    (folder, server, stream)
+}
+
 async fn consumer(url: &str) -> JetStream {
     let mut options = Options::new(url.parse().unwrap(), "a.test".parse().unwrap());
     options.heartbeat = HEARTBEAT;
@@ -104,9 +112,7 @@ async fn jetstream_keeps_the_promises_of_a_consumer() {
 
 #[tokio::test]
 async fn many_records_come_in_their_order_and_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = server(&folder);
-    let stream = stream(&server).await;
+    let (_folder, server, stream) = begun().await;
     bring(&stream, 5_000).await;
     let mut reader = Reader::new(consumer(&server.url()).await, Begin::Beginning);
     assert_eq!(take(&mut reader, 1, 5_000).await, []);
@@ -116,9 +122,7 @@ async fn many_records_come_in_their_order_and_once() {
 /// F13: what was not acknowledged is sent again, and not given again.
 #[tokio::test]
 async fn what_is_sent_again_for_want_of_an_acknowledgement_is_not_given_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = server(&folder);
-    let stream = stream(&server).await;
+    let (_folder, server, stream) = begun().await;
     bring(&stream, 10).await;
     let mut reader = Reader::new(consumer(&server.url()).await, Begin::Beginning);
     let mut given = Vec::new();
@@ -162,9 +166,7 @@ async fn a_server_that_is_killed_is_gone_on_with_and_one_that_was_emptied_as_wel
 
 #[tokio::test]
 async fn a_consumer_that_an_operator_removed_is_made_again_where_it_was() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = server(&folder);
-    let stream = stream(&server).await;
+    let (_folder, server, stream) = begun().await;
     bring(&stream, 10).await;
     let mut reader = Reader::new(consumer(&server.url()).await, Begin::Beginning);
     take(&mut reader, 1, 10).await;
@@ -178,9 +180,7 @@ async fn a_consumer_that_an_operator_removed_is_made_again_where_it_was() {
 /// The server itself moves consumers over what it drops, so that by its numbers nothing is missing.
 #[tokio::test]
 async fn what_a_server_dropped_before_it_was_taken_is_said_by_every_reader() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = server(&folder);
-    let stream = stream(&server).await;
+    let (_folder, server, stream) = begun().await;
     bring(&stream, 10).await;
     let mut reader = Reader::new(consumer(&server.url()).await, Begin::Beginning);
     take(&mut reader, 1, 10).await;
@@ -315,9 +315,7 @@ async fn pass(
 /// F14: the server believes that a request is open and that what it sends arrives. Nothing does, and nobody is told.
 #[tokio::test]
 async fn a_request_that_stalls_silently_is_made_again_after_two_heartbeats() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = server(&folder);
-    let stream = stream(&server).await;
+    let (_folder, server, stream) = begun().await;
     bring(&stream, 10).await;
     let network = Network::to(&server).await;
     let mut reader = Reader::new(
@@ -337,9 +335,7 @@ async fn a_request_that_stalls_silently_is_made_again_after_two_heartbeats() {
 
 #[tokio::test]
 async fn a_server_that_stood_still_is_gone_on_with() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = server(&folder);
-    let stream = stream(&server).await;
+    let (_folder, server, stream) = begun().await;
     bring(&stream, 10).await;
     let mut reader = Reader::new(consumer(&server.url()).await, Begin::Beginning);
     take(&mut reader, 1, 10).await;
@@ -352,9 +348,7 @@ async fn a_server_that_stood_still_is_gone_on_with() {
 
 #[tokio::test]
 async fn of_two_followers_of_one_name_none_skips_anything() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = server(&folder);
-    let stream = stream(&server).await;
+    let (_folder, server, stream) = begun().await;
     let mut one = Reader::new(consumer(&server.url()).await, Begin::Beginning);
     let mut two = Reader::new(consumer(&server.url()).await, Begin::Beginning);
     let mut next = [1, 1];
