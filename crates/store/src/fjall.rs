@@ -18,6 +18,7 @@ mod floor;
 mod health;
 mod journal;
 mod lists;
+mod outcome;
 mod reader;
 mod reads;
 mod recent;
@@ -45,6 +46,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 pub use verify::{ChatDigest, PROBLEMS_MAX, Problem, Progress, Report};
 
+use send_keys::keeper;
 use shared::Shared;
 use teller::teller;
 use writer::{Request, Writer};
@@ -125,7 +127,7 @@ pub struct ChatLog {
     queue: RwLock<Option<SyncSender<Request>>>,
     queue_bytes_max: usize,
     long_reads: Arc<Semaphore>,
-    /// The writer and the teller, until they are waited for.
+    /// The writer, the teller and the keeper, until they are waited for.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -158,10 +160,12 @@ impl ChatLog {
         let (queue, requests) = sync_channel(options.commit_queue_max.max(1));
         let (teller, telling) = teller(committed);
         let queue_bytes_max = options.commit_bytes_max.saturating_mul(QUEUE_BATCHES_MAX);
-        let writer = Writer::new(Arc::clone(&shared), options, requests, teller);
+        let (keeper, keeping) = keeper(Arc::clone(&shared.send_keys));
+        let writer = Writer::new(Arc::clone(&shared), options, requests, teller, keeper);
         let threads = vec![
             thread("chats-writer", shared.health.watch(move || writer.run()))?,
             thread("chats-teller", move || telling.run())?,
+            thread("chats-keeper", keeping)?,
         ];
         let position = shared.visible.load(Ordering::Acquire);
         tracing::info!(position, "opened the logs of chats");
@@ -210,6 +214,7 @@ impl ChatLog {
 
     fn stop(&self) -> Vec<JoinHandle<()>> {
         self.queue.write().take();
+        self.shared.send_keys.close();
         std::mem::take(&mut *self.threads.lock())
     }
 

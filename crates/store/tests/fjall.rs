@@ -184,8 +184,8 @@ async fn refusal_of_format(format: u32) -> String {
 #[tokio::test]
 async fn logs_of_a_newer_format_are_not_touched() {
     assert_eq!(
-        refusal_of_format(4).await,
-        "the logs are of format 4, and this program knows formats up to 3"
+        refusal_of_format(5).await,
+        "the logs are of format 5, and this program knows formats up to 4"
     );
 }
 

@@ -1,30 +1,25 @@
 //! A round as the engine commits it.
 
-use ::fjall::{Keyspace, OwnedWriteBatch};
+use ::fjall::OwnedWriteBatch;
 use rustc_hash::FxHashMap;
 
 use super::disk::{Disk, META_FED, META_POSITION};
 use crate::rows::codec;
 use crate::rows::round::Round;
 
-/// All rows of a round, to be committed as one. The send keys go into `keys`; `row` is where rows are encoded.
-pub fn batch(round: &Round, disk: &Disk, keys: &Keyspace, row: &mut Vec<u8>) -> OwnedWriteBatch {
+/// All rows of a round but the send keys, to be committed as one; `row` is where rows are encoded.
+pub fn batch(round: &Round, disk: &Disk, row: &mut Vec<u8>) -> OwnedWriteBatch {
     let rows = round.events.len()
-        + round.used.len()
         + round.chats.len()
         + round.memberships.len()
         + round.own_events.len()
         + round.own_heads.len()
         + round.index.len()
-        + 3;
+        + 4;
     let mut batch = disk.batch(rows);
     for ((chat, seq), (position, event)) in by_key(&round.events) {
         codec::write_event(row, *position, event);
         batch.insert(&disk.events, codec::two_key(chat.0, *seq), &row[..]);
-    }
-    for (hash, used) in by_key(&round.used) {
-        codec::write_used(row, used);
-        batch.insert(keys, *hash, &row[..]);
     }
     for (id, chat) in by_key(&round.chats) {
         codec::write_chat(row, &chat.chat, chat.moved_at, chat.marked_at);

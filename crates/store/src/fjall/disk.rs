@@ -7,7 +7,7 @@
 //! user_events   user, seq         -> the event
 //! user_heads    user              -> the seq of its newest event
 //! index         table, ...        -> everything that is small: see `rows::index`
-//! send_keys_*   hash of send key  -> what it was used for; a table for each week
+//! fresh         position          -> the send keys of that commit, until they are in files: see `send_keys`
 //! feed          position          -> when it was committed, which events it brought; when a feed is kept
 //! meta          format, epoch, position; how far the feed has it, and from where on
 //! ```
@@ -18,7 +18,8 @@ use std::path::Path;
 
 use ::fjall::config::CompressionPolicy;
 use ::fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice,
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
+    Slice, Snapshot,
 };
 use tertulia_kit::error::{Failure, Result};
 use tertulia_kit::metrics::Counter;
@@ -35,8 +36,10 @@ use crate::rows::codec::Corrupt;
 use crate::rows::corrupt;
 
 /// The version of the tables that this program reads and writes.
-const FORMAT: u32 = 3;
-/// The version before it, without the places of chats in the lists of users.
+const FORMAT: u32 = 4;
+/// The version before it, in which send keys are in tables.
+const KEYS_IN_TABLES: u32 = 3;
+/// The version before that, without the places of chats in the lists of users.
 const UNLISTED: u32 = 2;
 /// How much journal may wait for its rows to get into their tables; it is read again at a start.
 const JOURNAL_BYTES_MAX: u64 = 192 << 20;
@@ -53,6 +56,7 @@ pub struct Disk {
     pub user_events: Keyspace,
     pub user_heads: Keyspace,
     pub index: Keyspace,
+    pub fresh: Keyspace,
     pub meta: Keyspace,
     /// None when no feed is kept.
     pub feed: Option<Keyspace>,
@@ -109,13 +113,17 @@ impl Disk {
             user_events: table("user_events", 4)?,
             user_heads: table("user_heads", 4)?,
             index: table("index", 8)?,
+            fresh: fresh(&db)?,
             feed: is_fed.then(|| table("feed", 4)).transpose()?,
             meta,
             reads: Reads::default(),
             db,
         };
-        if format == UNLISTED {
-            lists::fill(&disk)?;
+        if format != FORMAT {
+            if format == UNLISTED {
+                lists::fill(&disk)?;
+            }
+            // Older programs would not know what to make of the send keys from here on; who opens those brings them.
             let mut batch = disk.batch(1);
             batch.insert(&disk.meta, META_FORMAT, FORMAT.to_be_bytes());
             batch.commit().map_err(unavailable)?;
@@ -126,9 +134,20 @@ impl Disk {
         Ok((disk, epoch))
     }
 
+    /// A table of an older format.
+    pub fn table(&self, name: &str) -> Result<Keyspace> {
+        let table = self.db.keyspace(name, KeyspaceCreateOptions::default);
+        table.map_err(unavailable)
+    }
+
     /// Reads the tables as they are now, whatever is committed meanwhile.
     pub fn reader(&self) -> Reader<'_> {
         Reader::new(self)
+    }
+
+    /// Reads the tables as they were when a snapshot was taken.
+    pub fn reader_at(&self, at: Snapshot) -> Reader<'_> {
+        Reader::at(self, at)
     }
 
     /// A batch whose commit returns when it is on disk.
@@ -164,6 +183,8 @@ fn database(folder: &Path, cache_bytes: u64) -> Result<Database> {
         Database::builder(folder)
             .cache_size(cache_bytes)
             .worker_threads(WORKERS)
+            // A commit is synced when it is written: what it costs to make it smaller is more than that brings.
+            .journal_compression(CompressionType::None)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .open()
     };
@@ -191,7 +212,7 @@ fn check_meta(db: &Database, meta: &Keyspace) -> Result<(Epoch, u32)> {
             let found = (*format).try_into().map(u32::from_be_bytes);
             let format = found.map_err(|_| corrupt(Corrupt("the format")))?;
             match format {
-                FORMAT | UNLISTED => {}
+                FORMAT | KEYS_IN_TABLES | UNLISTED => {}
                 found if found < UNLISTED => {
                     return Err(errors::store_unavailable(Unusable::Old { found }));
                 }
@@ -230,7 +251,16 @@ fn batch(db: &Database, rows: usize) -> OwnedWriteBatch {
     OwnedWriteBatch::with_capacity(db.clone(), rows).durability(Some(PersistMode::SyncData))
 }
 
-pub fn table_options(memtable_mib: u64) -> KeyspaceCreateOptions {
+/// Few rows that are large and soon gone; half of each is random.
+fn fresh(db: &Database) -> Result<Keyspace> {
+    let options = || {
+        table_options(32)
+            .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
+    };
+    db.keyspace("fresh", options).map_err(unavailable)
+}
+
+fn table_options(memtable_mib: u64) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .max_memtable_size(memtable_mib << 20)
         .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))

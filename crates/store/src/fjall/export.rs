@@ -12,7 +12,7 @@ use tertulia_services::chats::Epoch;
 use tertulia_services::ids::ChatId;
 
 use super::disk::{Disk, unavailable};
-use super::send_keys::SendKeys;
+use super::send_keys::{AtOnce, SendKeys};
 use crate::moving::table::{Bounds, Cell, Row};
 use crate::rows::codec::{self, Corrupt};
 use crate::rows::{corrupt, index};
@@ -36,7 +36,7 @@ pub enum Log {
 /// The logs, to be read.
 pub struct Export {
     disk: Disk,
-    send_keys: SendKeys,
+    send_keys: AtOnce,
     pub epoch: Epoch,
     /// Of the last commit.
     pub position: u64,
@@ -48,8 +48,10 @@ type Span = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 impl Export {
     pub fn open(folder: &Path) -> Result<Export> {
         let (disk, epoch) = Disk::open(folder, CACHE_BYTES, false)?;
+        let keys = SendKeys::open(folder, &disk)?;
+        let (_, send_keys) = keys.at_once(|| disk.db.snapshot())?;
         Ok(Export {
-            send_keys: SendKeys::open(&disk.db)?,
+            send_keys,
             position: disk.position()?,
             epoch,
             disk,
@@ -71,7 +73,7 @@ impl Export {
                     self.count_index(index::CHAT_OF)? + self.count_index(index::LISTED)?;
                 Ok(count(&self.disk.index)? - elsewhere)
             }
-            Log::SendKeys => self.send_keys.tables().iter().map(count).sum(),
+            Log::SendKeys => Ok(self.send_keys.count()),
             log => count(self.table(log)),
         }
     }
@@ -79,27 +81,14 @@ impl Export {
     /// Rows behind another one, or from the first on; none when there are no more.
     pub fn batch(&self, log: Log, after: Option<&Row>, bounds: Bounds) -> Result<Vec<Row>> {
         let mut batch = Batch::of(bounds);
-        let after = after.map(|row| position(log, row)).transpose()?;
         if log == Log::SendKeys {
-            let (week, hash) = after.unwrap_or((i64::MIN, Vec::new()));
-            for (of, table) in self.send_keys.weeks() {
-                if of < week {
-                    continue;
-                }
-                let from = match of == week {
-                    true => Bound::Excluded(hash.clone()),
-                    false => Bound::Unbounded,
-                };
-                let row = |key: &[u8], content: &[u8]| {
-                    Ok(vec![Cell::Int(of), bytes(key), bytes(content)])
-                };
-                self.scan(&table, (from, Bound::Unbounded), &mut batch, row)?;
-            }
+            self.send_keys(after, &mut batch)?;
             return Ok(batch.rows);
         }
+        let after = after.map(|row| position(log, row)).transpose()?;
         for (from, end) in spans(log) {
             let from = match &after {
-                Some((_, key)) if is_before(&from, key) => Bound::Excluded(key.clone()),
+                Some(key) if is_before(&from, key) => Bound::Excluded(key.clone()),
                 _ => from,
             };
             // The engine does not take a span that ends before it begins.
@@ -113,6 +102,30 @@ impl Export {
             })?;
         }
         Ok(batch.rows)
+    }
+
+    fn send_keys(&self, after: Option<&Row>, batch: &mut Batch) -> Result<()> {
+        let after = match after.map(Vec::as_slice) {
+            None => None,
+            Some([Cell::Int(week), Cell::Bytes(hash), ..]) => {
+                let hash = hash.as_slice().try_into();
+                let hash = hash.map_err(|_| corrupt(Corrupt("a send key of another length")))?;
+                Some((*week, hash))
+            }
+            Some(_) => return Err(corrupt(Corrupt("a row of another table"))),
+        };
+        let from = after.map_or(i64::MIN, |(week, _)| week);
+        for week in self.send_keys.weeks_from(from) {
+            let after = after.as_ref().filter(|(of, _)| *of == week);
+            for row in self.send_keys.of_week(week, after.map(|(_, hash)| hash)) {
+                if batch.is_full() {
+                    return Ok(());
+                }
+                let (hash, content) = row?;
+                batch.push(vec![Cell::Int(week), bytes(&hash), bytes(&content)]);
+            }
+        }
+        Ok(())
     }
 
     fn table(&self, log: Log) -> &Keyspace {
@@ -220,9 +233,9 @@ fn is_before(from: &Bound<Vec<u8>>, key: &[u8]) -> bool {
     }
 }
 
-/// Where a row stands in the engine: the week, when it is a send key, and the key.
-fn position(log: Log, row: &Row) -> Result<(i64, Vec<u8>)> {
-    let key = match (log, &row[..]) {
+/// Where a row stands in the engine.
+fn position(log: Log, row: &Row) -> Result<Vec<u8>> {
+    Ok(match (log, &row[..]) {
         (Log::Chats | Log::UserHeads, [Cell::Int(id), ..]) => codec::id_key(*id).to_vec(),
         (
             Log::Events | Log::Members | Log::UserEvents,
@@ -232,12 +245,8 @@ fn position(log: Log, row: &Row) -> Result<(i64, Vec<u8>)> {
             index::key(index::CHAT_OF, [*user, *chat])
         }
         (Log::Index, [Cell::Bytes(key), ..]) => key.clone(),
-        (Log::SendKeys, [Cell::Int(week), Cell::Bytes(hash), ..]) => {
-            return Ok((*week, hash.clone()));
-        }
         _ => return Err(corrupt(Corrupt("a row of another table"))),
-    };
-    Ok((0, key))
+    })
 }
 
 fn row(log: Log, key: &[u8], content: &[u8]) -> Result<Row, Corrupt> {

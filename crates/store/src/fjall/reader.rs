@@ -26,7 +26,10 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(disk: &'a Disk) -> Self {
-        let at = disk.db.snapshot();
+        Reader::at(disk, disk.db.snapshot())
+    }
+
+    pub(super) fn at(disk: &'a Disk, at: Snapshot) -> Self {
         Reader { disk, at }
     }
 

@@ -32,7 +32,7 @@ pub struct Shared {
     pub disk: Disk,
     pub epoch: Epoch,
     pub clock: SharedClock,
-    pub send_keys: SendKeys,
+    pub send_keys: Arc<SendKeys>,
     /// The position: every commit up to it is in the tables and the caches.
     pub visible: AtomicU64,
     pub chats: Cache<ChatId, Row>,
@@ -63,7 +63,7 @@ impl Shared {
         let (disk, epoch) = Disk::open(folder, sixteenth * 8, options.feed)?;
         let position = disk.position()?;
         Ok(Shared {
-            send_keys: SendKeys::open(&disk.db)?,
+            send_keys: Arc::new(SendKeys::open(folder, &disk)?),
             disk,
             epoch,
             clock,

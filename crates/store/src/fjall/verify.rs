@@ -40,7 +40,8 @@ impl ChatLog {
 }
 
 fn verify(shared: &Shared, progress: &dyn Fn(Progress)) -> Result<Report> {
-    let reader = shared.disk.reader();
+    let (at, keys) = shared.send_keys.at_once(|| shared.disk.db.snapshot())?;
+    let reader = shared.disk.reader_at(at);
     let mut notes = Notes::new(reader.position()?);
     {
         let mut events = Rows::of(reader.at.iter(&shared.disk.events));
@@ -77,7 +78,7 @@ fn verify(shared: &Shared, progress: &dyn Fn(Progress)) -> Result<Report> {
     progress(Progress::OwnLogs(notes.users()));
     rest::index(&reader, &mut notes);
     progress(Progress::Index(notes.index_rows()));
-    rest::send_keys(shared, &reader, &mut notes);
+    rest::send_keys(&keys, &reader, &mut notes);
     progress(Progress::SendKeys(notes.send_keys()));
     Ok(notes.report())
 }

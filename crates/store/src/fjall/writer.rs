@@ -11,16 +11,18 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use ::fjall::{Keyspace, PersistMode};
+use ::fjall::PersistMode;
 use tertulia_kit::error::{Failure, Result};
 use tertulia_services::chats::decide::decide;
-use tertulia_services::chats::{Act, Command, Done};
+use tertulia_services::chats::{Act, Command, Done, Fact};
 use tertulia_services::errors;
 use tokio::sync::oneshot;
 
 use super::batch::batch;
 use super::disk::unavailable;
-use super::teller::Teller;
+use super::outcome::{Outcome, again};
+use super::send_keys::Keeper;
+use super::teller::{Teller, Told};
 use super::view::Under;
 use super::{CrashPoint, Options, Sabotage, Shared};
 use crate::rows::round::Round;
@@ -66,26 +68,6 @@ impl Request {
     }
 }
 
-/// What somebody gets after the commit.
-struct Outcome {
-    done: Vec<Result<Done>>,
-    answer: oneshot::Sender<Vec<Result<Done>>>,
-}
-
-impl Outcome {
-    // Whoever has stopped waiting learns it by asking again.
-    fn tell(self) {
-        _ = self.answer.send(self.done);
-    }
-
-    fn fail(mut self, why: &Failure) {
-        for done in self.done.iter_mut().filter(|done| done.is_ok()) {
-            *done = Err(again(why));
-        }
-        self.tell();
-    }
-}
-
 /// The writer.
 pub struct Writer {
     shared: Arc<Shared>,
@@ -93,6 +75,8 @@ pub struct Writer {
     queue: Receiver<Request>,
     /// Tells the listeners.
     teller: Teller,
+    /// Files the send keys.
+    keeper: Keeper,
     /// Of the last commit.
     position: u64,
     /// A commit failed, and what is on disk was not read since.
@@ -109,6 +93,7 @@ impl Writer {
         options: Options,
         queue: Receiver<Request>,
         teller: Teller,
+        keeper: Keeper,
     ) -> Writer {
         let position = shared.visible.load(Ordering::Acquire);
         Writer {
@@ -116,6 +101,7 @@ impl Writer {
             options,
             queue,
             teller,
+            keeper,
             position,
             unsure: false,
             sends: 0,
@@ -148,8 +134,8 @@ impl Writer {
 
     fn round(&mut self, requests: &mut Vec<Request>) {
         self.shared.health.begin(&self.shared.clock);
-        let keys = match self.prepare() {
-            Ok(keys) => keys,
+        let week = match self.prepare() {
+            Ok(week) => week,
             Err(why) => {
                 self.shared.health.end();
                 let told = self.told(&why);
@@ -160,13 +146,13 @@ impl Writer {
         let mut round = Round::new(self.position + 1, requests.len());
         let mut outcomes = Vec::with_capacity(requests.len());
         match self.decide(&mut round, requests, &mut outcomes) {
-            Ok(()) => self.finish(round, outcomes, &keys),
+            Ok(()) => self.finish(round, outcomes, week),
             Err(why) => self.fail(outcomes, &why),
         }
     }
 
-    /// What a round needs before it can begin.
-    fn prepare(&mut self) -> Result<Keyspace> {
+    /// What a round needs before it can begin: the week of its send keys.
+    fn prepare(&mut self) -> Result<i64> {
         if self.shared.health.is_closed() {
             return Err(errors::store_closed());
         }
@@ -176,7 +162,10 @@ impl Writer {
             self.position = position;
             self.unsure = false;
         }
-        self.shared.send_keys.current(self.shared.clock.now_ms())
+        let keys = &self.shared.send_keys;
+        let week = keys.current(self.shared.clock.now_ms());
+        self.keeper.wake(keys);
+        week
     }
 
     /// Decides the commands one after the other. After one that is refused the round is as if it had not been
@@ -214,45 +203,40 @@ impl Writer {
         broken.map_or(Ok(()), Err)
     }
 
-    fn finish(&mut self, round: Round, outcomes: Vec<Outcome>, keys: &Keyspace) {
+    fn finish(&mut self, mut round: Round, outcomes: Vec<Outcome>, week: i64) {
         if round.is_empty() {
             self.shared.health.end();
-            outcomes.into_iter().for_each(Outcome::tell);
+            self.tell(Vec::new(), outcomes);
             return;
         }
         let crash = self.crash_in(&round);
         crash_if(crash == Some(CrashPoint::BeforeCommit));
-        if let Err(failure) = self.commit(&round, keys) {
-            self.fail(outcomes, &failure);
-            return;
-        }
+        let dropped = match self.commit(&round, week) {
+            Ok(dropped) => dropped,
+            Err(failure) => return self.fail(outcomes, &failure),
+        };
         crash_if(crash == Some(CrashPoint::AfterCommitBeforeAck));
         self.position = round.position;
         self.shared.health.commit_succeeded();
+        let used = std::mem::take(&mut round.used);
+        let keys = &self.shared.send_keys;
+        keys.take_in(round.position, week, used, dropped);
         let facts = self.shared.take_in(round);
         self.shared.health.end();
-        let untold = match crash.is_none() && self.is_idle() {
-            // First, so that who has written is woken once, for the answer and the event.
-            true => self.telling(|teller| teller.tell_here(facts)),
-            false => Some(facts),
-        };
-        outcomes.into_iter().for_each(Outcome::tell);
         if crash == Some(CrashPoint::AfterAckBeforePublish) {
+            outcomes.into_iter().for_each(Outcome::tell);
             // The answers leave; the next request, or silence, is the end.
             _ = self.queue.recv_timeout(LAST_ANSWERS);
-            crash_if(true);
+            std::process::abort();
         }
-        if let Some(facts) = untold {
-            self.telling(|teller| teller.tell(facts));
-        }
+        self.tell(facts, outcomes);
     }
 
-    /// A listener that takes nothing holds up the writer, and shows like a commit that does not end.
-    fn telling<T>(&self, tell: impl FnOnce(&Teller) -> T) -> T {
+    fn tell(&self, facts: Vec<Fact>, outcomes: Vec<Outcome>) {
+        // A listener that takes nothing holds up the writer, and shows like a commit that does not end.
         self.shared.health.begin(&self.shared.clock);
-        let told = tell(&self.teller);
+        self.teller.tell(Told { facts, outcomes }, self.is_idle());
         self.shared.health.end();
-        told
     }
 
     /// Nothing waits to be committed.
@@ -287,13 +271,18 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, round: &Round, keys: &Keyspace) -> Result<()> {
-        self.shared.faults.before_commit()?;
-        let mut batch = batch(round, &self.shared.disk, keys, &mut self.row);
-        if self.shared.sabotage == Some(Sabotage::AckBeforeSync) {
+    /// Says how many rows of send keys it dropped.
+    fn commit(&mut self, round: &Round, week: i64) -> Result<usize> {
+        let shared = &self.shared;
+        shared.faults.before_commit()?;
+        let mut batch = batch(round, &shared.disk, &mut self.row);
+        let keys = &shared.send_keys;
+        let dropped = keys.write(&mut batch, round.position, week, &round.used, &mut self.row);
+        if shared.sabotage == Some(Sabotage::AckBeforeSync) {
             batch = batch.durability(Some(PersistMode::Buffer));
         }
-        batch.commit().map_err(unavailable)
+        batch.commit().map_err(unavailable)?;
+        Ok(dropped)
     }
 
     /// The crash that a test asked for, when this is the round for it.
@@ -318,14 +307,6 @@ fn decide_one(
     let decision = decide(&mut view, command)?;
     let taken = round.take(under, decision.writes);
     Ok((decision.done, taken))
-}
-
-/// The same failure for one more; a failure has one owner. One without a cause is that of a store that is closed.
-fn again(failure: &Failure) -> Failure {
-    match failure.cause_chain() {
-        Some(cause) => errors::store_unavailable(cause),
-        None => errors::store_closed(),
-    }
 }
 
 fn crash_if(asked: bool) {

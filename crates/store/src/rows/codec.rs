@@ -26,7 +26,7 @@ pub use member::{
 };
 pub use own::{read_user_event, write_user_event};
 pub use parts::role_number;
-pub use used::{SendHash, read_used, send_hash, write_used};
+pub use used::{SendHash, read_fresh, read_used, send_hash, write_fresh, write_used};
 
 /// The version of all rows.
 const VERSION: u8 = 2;
@@ -173,10 +173,14 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn id(&mut self) -> Read<i64> {
+    fn array<const N: usize>(&mut self) -> Read<[u8; N]> {
         let (first, rest) = self.0.split_first_chunk().ok_or(Corrupt("too short"))?;
         self.0 = rest;
-        Ok(i64::from_be_bytes(*first))
+        Ok(*first)
+    }
+
+    fn id(&mut self) -> Read<i64> {
+        self.array().map(i64::from_be_bytes)
     }
 
     fn user(&mut self) -> Read<UserId> {
@@ -221,11 +225,15 @@ impl<'a> Fields<'a> {
         self.flag()?.then(|| self.number()).transpose()
     }
 
-    fn text(&mut self) -> Read<String> {
+    fn bytes(&mut self) -> Read<&'a [u8]> {
         let bytes = usize::try_from(self.varint()?).map_err(|_| Corrupt("too long"))?;
-        let (text, rest) = self.0.split_at_checked(bytes).ok_or(Corrupt("too short"))?;
+        let (bytes, rest) = self.0.split_at_checked(bytes).ok_or(Corrupt("too short"))?;
         self.0 = rest;
-        Ok(std::str::from_utf8(text)
+        Ok(bytes)
+    }
+
+    fn text(&mut self) -> Read<String> {
+        Ok(std::str::from_utf8(self.bytes()?)
             .map_err(|_| Corrupt("a text that is none"))?
             .to_owned())
     }

@@ -10,7 +10,7 @@ use super::report::Notes;
 use super::rows::read;
 use crate::fjall::claims;
 use crate::fjall::reader::Reader;
-use crate::fjall::shared::Shared;
+use crate::fjall::send_keys::AtOnce;
 use crate::rows::codec;
 use crate::rows::corrupt;
 
@@ -96,10 +96,10 @@ pub fn index(reader: &Reader<'_>, notes: &mut Notes) {
 }
 
 /// Send keys lead to messages that were sent with them. What else they were used for may be gone since.
-pub fn send_keys(shared: &Shared, reader: &Reader<'_>, notes: &mut Notes) {
-    for table in shared.send_keys.tables() {
-        for row in reader.at.iter(&table) {
-            let checked = read(row).and_then(|(hash, value)| {
+pub fn send_keys(keys: &AtOnce, reader: &Reader<'_>, notes: &mut Notes) {
+    for week in keys.weeks_from(i64::MIN) {
+        for row in keys.of_week(week, None) {
+            let checked = row.and_then(|(hash, value)| {
                 notes.add_send_key();
                 send_key(reader, notes, &hash, &value)
             });

@@ -50,6 +50,32 @@ pub fn write_used(out: &mut Vec<u8>, used: &Used) {
     }
 }
 
+/// The keys that a commit brought, and of which week they are.
+pub fn write_fresh<'a>(
+    out: &mut Vec<u8>,
+    week: i64,
+    keys: impl ExactSizeIterator<Item = (&'a SendHash, &'a Used)>,
+) {
+    start(out);
+    put_number(out, week);
+    put_varint(out, keys.len() as u64);
+    let mut content = Vec::with_capacity(32);
+    for (hash, used) in keys {
+        write_used(&mut content, used);
+        out.extend_from_slice(hash);
+        put_varint(out, content.len() as u64);
+        out.extend_from_slice(&content);
+    }
+}
+
+pub fn read_fresh(bytes: &[u8]) -> Read<(i64, Vec<(SendHash, Used)>)> {
+    let mut fields = Fields::of(bytes)?;
+    let week = fields.number()?;
+    let keys = fields.list(|fields| Ok((fields.array()?, read_used(fields.bytes()?)?)))?;
+    fields.end()?;
+    Ok((week, keys))
+}
+
 pub fn read_used(bytes: &[u8]) -> Read<Used> {
     let mut fields = Fields::of(bytes)?;
     let used = match fields.byte()? {
