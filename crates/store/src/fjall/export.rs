@@ -117,7 +117,7 @@ impl Export {
         let from = after.map_or(i64::MIN, |(week, _)| week);
         for week in self.send_keys.weeks_from(from) {
             let after = after.as_ref().filter(|(of, _)| *of == week);
-            for row in self.send_keys.of_week(week, after.map(|(_, hash)| hash)) {
+            for row in self.send_keys.of_week(week, after.map(|(_, hash)| hash))? {
                 if batch.is_full() {
                     return Ok(());
                 }

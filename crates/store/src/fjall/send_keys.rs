@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use ::fjall::{Keyspace, OwnedWriteBatch, Readable as _, Snapshot};
 use parking_lot::{Condvar, Mutex, RwLock};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use tertulia_kit::error::Result;
 use tertulia_services::chats::SEND_KEYS_KEPT_MS;
 use tertulia_services::chats::decide::Used;
@@ -285,7 +285,9 @@ impl SendKeys {
             return Err(errors::store_unavailable("send keys can not be filed"));
         }
         let mut kept = self.kept.write();
-        let fresh = std::mem::take(&mut kept.fresh);
+        // What comes next is about as much.
+        let next = Fresh::with_room(kept.fresh.used.len());
+        let fresh = std::mem::replace(&mut kept.fresh, next);
         kept.sealed.push_back(Arc::new(fresh));
         *sealed += 1;
         Ok(())
@@ -316,6 +318,14 @@ impl Kept {
 }
 
 impl Fresh {
+    fn with_room(keys: usize) -> Fresh {
+        let used = FxHashMap::with_capacity_and_hasher(keys, FxBuildHasher);
+        Fresh {
+            used,
+            ..Fresh::default()
+        }
+    }
+
     fn take_in(
         &mut self,
         week: i64,
@@ -362,7 +372,7 @@ impl AtOnce {
         &'a self,
         week: i64,
         after: Option<&'a SendHash>,
-    ) -> impl Iterator<Item = Result<(SendHash, Content)>> + 'a {
+    ) -> Result<impl Iterator<Item = Result<(SendHash, Content)>> + 'a> {
         let files = self.files.get(&week).into_iter().flatten();
         let files = files.map(move |file| Box::new(file.rows(after)) as Sorted<'a>);
         let fresh = self.fresh.get(&week).into_iter().flatten();

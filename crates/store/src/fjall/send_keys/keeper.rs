@@ -86,13 +86,14 @@ impl SendKeys {
     }
 
     fn file(&self, sealed: &Arc<Fresh>) -> Result<()> {
-        let mut rows: Vec<_> = sealed.used.iter().collect();
+        let rows = sealed.used.iter().map(|(hash, used)| (*hash, used));
+        let mut rows: Vec<_> = rows.collect();
         rows.sort_unstable_by_key(|(hash, _)| *hash);
         let span = sealed.span();
         let mut content = Vec::new();
         let rows = rows.into_iter().map(|(hash, used)| {
             codec::write_used(&mut content, used);
-            Ok((*hash, Content::of(&content)))
+            Ok((hash, Content::of(&content)))
         });
         let file = self.write_file(span, sealed.used.len() as u64, rows)?;
         {
@@ -120,7 +121,7 @@ impl SendKeys {
         let places = files
             .iter()
             .map(|file| Box::new(file.rows(None)) as Sorted<'_>);
-        let merged = self.write_file(span, rows, Merged::of(places))?;
+        let merged = self.write_file(span, rows, Merged::of(places)?)?;
         {
             let mut kept = self.kept.write();
             // It may have been forgotten meanwhile.

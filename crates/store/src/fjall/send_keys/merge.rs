@@ -1,24 +1,64 @@
 //! Sorted keys from several places as one.
 
-use std::iter::Peekable;
-
 use tertulia_kit::error::Result;
 
 use super::file::Row;
+use crate::rows::codec::SendHash;
 
 /// Rows in the order of their keys.
 pub type Sorted<'a> = Box<dyn Iterator<Item = Result<Row>> + 'a>;
 
 /// The rows of all places in the order of their keys. Of one key it gives what the last of the places says.
 pub struct Merged<'a> {
-    places: Vec<Peekable<Sorted<'a>>>,
+    places: Vec<Place<'a>>,
+}
+
+/// A place that has more, with what comes first.
+struct Place<'a> {
+    first: Row,
+    /// The key of the first, as numbers, which are compared sooner than bytes.
+    key: [u64; 3],
+    rest: Sorted<'a>,
 }
 
 impl<'a> Merged<'a> {
     /// Of places from the oldest to the newest.
-    pub fn of(places: impl IntoIterator<Item = Sorted<'a>>) -> Merged<'a> {
-        let places = places.into_iter().map(Iterator::peekable).collect();
-        Merged { places }
+    ///
+    /// # Errors
+    /// When the first row of one can not be read.
+    pub fn of(places: impl IntoIterator<Item = Sorted<'a>>) -> Result<Merged<'a>> {
+        let places = places
+            .into_iter()
+            .map(Place::of)
+            .filter_map(Result::transpose);
+        Ok(Merged {
+            places: places.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Takes the first row of a place.
+    fn take(&mut self, n: usize) -> Result<Row> {
+        let place = &mut self.places[n];
+        match place.rest.next() {
+            Some(next) => {
+                let next = next?;
+                place.key = numbers(&next.0);
+                Ok(std::mem::replace(&mut place.first, next))
+            }
+            None => Ok(self.places.remove(n).first),
+        }
+    }
+}
+
+impl<'a> Place<'a> {
+    /// None when there is nothing in it.
+    fn of(mut rows: Sorted<'a>) -> Result<Option<Place<'a>>> {
+        let first = rows.next().transpose()?;
+        Ok(first.map(|first| Place {
+            key: numbers(&first.0),
+            first,
+            rest: rows,
+        }))
     }
 }
 
@@ -26,25 +66,34 @@ impl Iterator for Merged<'_> {
     type Item = Result<Row>;
 
     fn next(&mut self) -> Option<Result<Row>> {
-        let mut least = None;
-        for (n, place) in self.places.iter_mut().enumerate() {
-            match place.peek() {
-                None => {}
-                Some(Err(_)) => return place.next(),
-                Some(Ok((hash, _))) => {
-                    if least.is_none_or(|(least, _)| *hash <= least) {
-                        least = Some((*hash, n));
-                    }
-                }
+        let (newest, key) = self
+            .places
+            .iter()
+            .enumerate()
+            .fold(None, |least, (n, place)| match least {
+                Some((_, key)) if key < place.key => least,
+                _ => Some((n, place.key)),
+            })?;
+        let row = self.take(newest);
+        // From behind, because a place with nothing left goes.
+        for n in (0..newest).rev() {
+            if self.places[n].key == key
+                && let Err(why) = self.take(n)
+            {
+                return Some(Err(why));
             }
         }
-        let (hash, newest) = least?;
-        let row = self.places[newest].next();
-        for place in &mut self.places {
-            place.next_if(|row| matches!(row, Ok((same, _)) if *same == hash));
-        }
-        row
+        Some(row)
     }
+}
+
+/// In the order of the bytes.
+fn numbers(hash: &SendHash) -> [u64; 3] {
+    let mut numbers = [0; 3];
+    for (number, bytes) in numbers.iter_mut().zip(hash.as_chunks().0) {
+        *number = u64::from_be_bytes(*bytes);
+    }
+    numbers
 }
 
 #[cfg(test)]
@@ -57,9 +106,9 @@ mod tests {
         Box::new(keys.to_vec().into_iter().map(row))
     }
 
-    fn said(merged: Merged<'_>) -> Vec<(u8, u8)> {
+    fn said(merged: Result<Merged<'_>>) -> Vec<(u8, u8)> {
         let say = |row: Result<Row>| row.map(|(hash, content)| (hash[0], content[0])).unwrap();
-        merged.map(say).collect()
+        merged.unwrap().map(say).collect()
     }
 
     #[test]

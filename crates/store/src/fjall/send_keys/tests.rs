@@ -80,7 +80,7 @@ impl Bench {
         assert_eq!(at_once.count(), self.known.len() as u64);
         let mut all = Vec::new();
         for week in at_once.weeks_from(i64::MIN) {
-            for row in at_once.of_week(week, None) {
+            for row in at_once.of_week(week, None).unwrap() {
                 let (hash, content) = row.unwrap();
                 all.push((week, hash, codec::read_used(&content).unwrap()));
             }
@@ -209,7 +209,7 @@ fn a_start_takes_away_what_was_not_finished_and_what_was_merged() {
     bench.keys.keep().unwrap();
     let (_, at_once) = bench.keys.at_once(|| bench.disk.db.snapshot()).unwrap();
     let mut file = file::Writer::begin(&folder, all, 20).unwrap();
-    for row in at_once.of_week(0, None) {
+    for row in at_once.of_week(0, None).unwrap() {
         let (hash, content) = row.unwrap();
         file.add(&hash, &content).unwrap();
     }

@@ -98,7 +98,11 @@ pub fn index(reader: &Reader<'_>, notes: &mut Notes) {
 /// Send keys lead to messages that were sent with them. What else they were used for may be gone since.
 pub fn send_keys(keys: &AtOnce, reader: &Reader<'_>, notes: &mut Notes) {
     for week in keys.weeks_from(i64::MIN) {
-        for row in keys.of_week(week, None) {
+        let rows = match keys.of_week(week, None) {
+            Ok(rows) => rows,
+            Err(why) => return notes.unreadable("a send key", &why),
+        };
+        for row in rows {
             let checked = row.and_then(|(hash, value)| {
                 notes.add_send_key();
                 send_key(reader, notes, &hash, &value)
