@@ -203,6 +203,7 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Box<Session>, 
         sends: Sends::default(),
         heard_at: Instant::now(),
         beat_at: Instant::now(),
+        alarm_at: Instant::now(),
     });
     session.answered(&missed);
     if live.skip_catch_up_buffer.load(Ordering::Relaxed) {
@@ -286,6 +287,9 @@ struct Session {
     sends: Sends,
     heard_at: Instant,
     beat_at: Instant,
+    /// When it looks next whether it is time for a beat, and whether its token still holds. That is reckoned anew at
+    /// each beat, long before the token ends, and not at every frame.
+    alarm_at: Instant,
     /// As long as it is kept the user is here.
     attendance: Attendance,
 }
@@ -317,9 +321,9 @@ impl Session {
     }
 
     async fn serve<W: Wire>(&mut self, wire: &mut W) -> Result<std::convert::Infallible, End> {
-        let stopping = self.live.lifecycle.told(lifecycle::Kind::Connection);
-        let stopped = stopping.cancelled();
-        let alarm = tokio::time::sleep_until(self.next_alarm());
+        let stopped = self.live.lifecycle.heard(lifecycle::Kind::Connection);
+        self.alarm_at = self.next_alarm();
+        let alarm = tokio::time::sleep_until(self.alarm_at);
         tokio::pin!(stopped, alarm);
         loop {
             tokio::select! {
@@ -330,16 +334,18 @@ impl Session {
                     Box::pin(self.finish_calls(wire)).await?;
                     return Err(close(close::DRAINING));
                 }
-                () = &mut alarm => Box::pin(self.on_alarm(wire)).await?,
+                () = &mut alarm => {
+                    Box::pin(self.on_alarm(wire)).await?;
+                    self.alarm_at = self.next_alarm();
+                }
                 Some(replies) = self.calls.next(), if !self.calls.is_empty() => {
                     self.say(wire, replies).await?;
                 }
                 heard = wire.recv(), if self.has_room() => self.hear(wire, heard).await?,
                 () = self.attached.queue().ready() => self.deliver(wire, Vec::new()).await?,
             }
-            let next = self.next_alarm();
-            if alarm.deadline() != next {
-                alarm.as_mut().reset(next);
+            if alarm.deadline() != self.alarm_at {
+                alarm.as_mut().reset(self.alarm_at);
             }
         }
     }
@@ -498,6 +504,7 @@ impl Session {
             ..Default::default()
         };
         self.caller = caller;
+        self.alarm_at = self.next_alarm();
         self.write(wire, [Out::Own(renewed.into())]).await
     }
 
