@@ -311,7 +311,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
         self.sent = 0;
         let mut output = std::mem::take(&mut self.output);
-        if output.capacity() <= SPARE_BYTES_MAX {
+        if (1..=SPARE_BYTES_MAX).contains(&output.capacity()) {
             output.clear();
             SPARE.set(output);
         }
