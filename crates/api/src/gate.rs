@@ -104,11 +104,14 @@ impl Admission {
 
     /// The caller as a member of the chat that the request names.
     pub async fn member(&self, chat: i64) -> Result<Member, ConnectError> {
-        match self.permit(Some(chat)).await? {
+        self.member_of(chat).await.map_err(raise)
+    }
+
+    /// The same for who makes no answer of it yet.
+    pub async fn member_of(&self, chat: i64) -> Result<Member> {
+        match self.allow(Some(chat)).await? {
             Permit::Member(member) => Ok(member),
-            _ => Err(raise(errors::internal(
-                "the method's row asks for another permit",
-            ))),
+            _ => Err(errors::internal("the method's row asks for another permit")),
         }
     }
 

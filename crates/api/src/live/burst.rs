@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use buffa::Message as _;
 use buffa_types::google::protobuf::Value;
-use connectrpc::ConnectError;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use protovalidate_buffa::Validate as _;
@@ -111,7 +110,7 @@ impl Burst {
 pub struct Sending {
     calls: Vec<Asked>,
     session: RequestId,
-    work: BoxFuture<'static, Result<Vec<Result<Sent, ConnectError>>, Panicked>>,
+    work: BoxFuture<'static, Result<Vec<Result<Sent>>, Panicked>>,
 }
 
 impl Sending {
@@ -134,14 +133,14 @@ impl Sending {
     }
 
     fn failed(&mut self, why: &Failure) -> Vec<wire::Reply> {
-        let all = self.calls.iter().map(|_| Err(raise(again(why))));
+        let all = self.calls.iter().map(|_| Err(again(why)));
         let all = all.collect();
         self.replies(all)
     }
 
-    fn replies(&mut self, sent: Vec<Result<Sent, ConnectError>>) -> Vec<wire::Reply> {
+    fn replies(&mut self, sent: Vec<Result<Sent>>) -> Vec<wire::Reply> {
         let mut sent = sent.into_iter();
-        let unanswered = || Err(raise(errors::internal("a message came to nothing")));
+        let unanswered = || Err(errors::internal("a message came to nothing"));
         let calls = std::mem::take(&mut self.calls).into_iter();
         let answered = calls.map(|asked| (asked, sent.next().unwrap_or_else(unanswered)));
         answered
@@ -151,16 +150,16 @@ impl Sending {
 }
 
 impl Asked {
-    fn reply(self, sent: Result<Sent, ConnectError>, session: &RequestId) -> wire::Reply {
+    fn reply(self, sent: Result<Sent>, session: &RequestId) -> wire::Reply {
         let brought = RequestId::parse(&self.request_id);
         let request_id = match brought {
             Some(_) => self.request_id,
-            None => format!("{session}.{}", self.call_id),
+            None => [session.as_str(), ".", &self.call_id.to_string()].concat(),
         };
         let result = match sent {
             Ok(sent) if self.is_json => as_json(&where_it_is(sent), &request_id),
             Ok(sent) => reply::Result::Proto(where_it_is(sent).encode_to_vec()),
-            Err(error) => failed(finish(error, &request_id, METHOD.path)),
+            Err(failure) => failed(finish(raise(failure), &request_id, METHOD.path)),
         };
         wire::Reply {
             call_id: self.call_id,
@@ -183,7 +182,7 @@ async fn send(
     caller: &Caller,
     bodies: &[Vec<u8>],
     mut start: Start,
-) -> Vec<Result<Sent, ConnectError>> {
+) -> Vec<Result<Sent>> {
     start.comes().await;
     let mut known = None;
     let mut messages = Vec::with_capacity(bodies.len());
@@ -208,9 +207,9 @@ async fn send(
     };
     let mut sent = sent.into_iter();
     let missing = || Err(errors::internal("a message came to nothing"));
-    let outcome = |refusal: Option<ConnectError>| match refusal {
+    let outcome = |refusal: Option<Failure>| match refusal {
         Some(refusal) => Err(refusal),
-        None => sent.next().unwrap_or_else(missing).map_err(raise),
+        None => sent.next().unwrap_or_else(missing),
     };
     refusals.into_iter().map(outcome).collect()
 }
@@ -221,12 +220,12 @@ async fn admit(
     caller: &Caller,
     known: &mut Option<Member>,
     body: &[u8],
-) -> Result<(Member, Outgoing), ConnectError> {
-    let admission = gate.admit_known(METHOD, caller).map_err(raise)?;
-    let request = read(body).map_err(raise)?;
+) -> Result<(Member, Outgoing)> {
+    let admission = gate.admit_known(METHOD, caller)?;
+    let request = read(body)?;
     let member = match known {
         Some(member) if member.chat().0 == request.chat_id => member.clone(),
-        _ => admission.member(request.chat_id).await?,
+        _ => admission.member_of(request.chat_id).await?,
     };
     *known = Some(member.clone());
     Ok((member, outgoing(request)))
@@ -276,7 +275,7 @@ pub mod tests {
     /// Calls with these ids, and what is done for them.
     pub fn sending(
         ids: &[u64],
-        work: impl Future<Output = Vec<Result<Sent, ConnectError>>> + Send + 'static,
+        work: impl Future<Output = Vec<Result<Sent>>> + Send + 'static,
     ) -> Sending {
         let asked = ids.iter().map(|id| Asked {
             call_id: *id,
