@@ -104,11 +104,14 @@ impl Admission {
 
     /// The caller as a member of the chat that the request names.
     pub async fn member(&self, chat: i64) -> Result<Member, ConnectError> {
-        match self.permit(Some(chat)).await? {
+        self.member_of(chat).await.map_err(raise)
+    }
+
+    /// The same for who makes no answer of it yet.
+    pub async fn member_of(&self, chat: i64) -> Result<Member> {
+        match self.allow(Some(chat)).await? {
             Permit::Member(member) => Ok(member),
-            _ => Err(raise(errors::internal(
-                "the method's row asks for another permit",
-            ))),
+            _ => Err(errors::internal("the method's row asks for another permit")),
         }
     }
 
@@ -180,7 +183,8 @@ impl Gate {
     }
 
     /// Lets a caller that is known already in to a method. Whoever asks must ask the admission for the permit of
-    /// the method's row, and run what follows under [`run_known`](Gate::run_known).
+    /// the method's row, let what follows take no longer than [`time_for`](Gate::time_for), and keep its panics from
+    /// the rest of the node.
     ///
     /// # Errors
     /// `TOKEN_EXPIRED`, `LOGIN_ENDED`, `TOO_MANY_REQUESTS`.
@@ -225,22 +229,13 @@ impl Gate {
         Ok(members)
     }
 
-    /// Runs the work of calls that were admitted, inside the deadline and apart from the rest of the node.
-    /// `timeout` is the caller's; zero: as long as the gate allows.
-    ///
-    /// # Errors
-    /// `DEADLINE`, or `INTERNAL` after a panic.
-    pub async fn run_known<T>(
-        &self,
-        timeout: Duration,
-        work: impl Future<Output = T>,
-    ) -> Result<T> {
+    /// How long a call may take. `timeout` is what the caller allows; zero: as long as the gate does.
+    pub fn time_for(&self, timeout: Duration) -> Duration {
         let most = self.parts.call_timeout;
-        let left = match timeout.is_zero() {
+        match timeout.is_zero() {
             true => most,
             false => timeout.min(most),
-        };
-        within(left, work).await
+        }
     }
 
     /// Calls a method for a caller that is known already, as the live session does, or for nobody.

@@ -5,6 +5,7 @@
 pub mod about;
 pub(crate) mod answer;
 mod burst;
+mod calls;
 pub mod close;
 mod drain;
 pub mod feed;

@@ -54,7 +54,9 @@ impl NeverBack {
 #[derive(Debug)]
 pub struct SystemClock {
     began: Instant,
-    /// Guards what was told last.
+    /// What was told last. Changes only while the lock is held.
+    last_ms: AtomicI64,
+    /// Guards what was told last, and when.
     told: Mutex<NeverBack>,
 }
 
@@ -63,6 +65,7 @@ impl SystemClock {
     pub fn starting_at(floor_ms: i64) -> Self {
         SystemClock {
             began: Instant::now(),
+            last_ms: AtomicI64::new(floor_ms),
             told: Mutex::new(NeverBack::starting_at(floor_ms)),
         }
     }
@@ -76,7 +79,15 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> i64 {
-        self.told.lock().tell(wall_ms(), self.began.elapsed())
+        // It is asked many times in a millisecond, and by several threads at once.
+        let wall = wall_ms();
+        if wall == self.last_ms.load(Ordering::Acquire) {
+            return wall;
+        }
+        let mut told = self.told.lock();
+        let now_ms = told.tell(wall_ms(), self.began.elapsed());
+        self.last_ms.store(now_ms, Ordering::Release);
+        now_ms
     }
 }
 
@@ -230,6 +241,24 @@ mod tests {
         assert_eq!(clock.tell(40_000, after(1)), 100_000);
         assert_eq!(clock.tell(60_000, after(21)), 110_000);
         assert_eq!(clock.tell(160_000, after(121)), 160_000);
+    }
+
+    #[test]
+    fn no_thread_hears_a_time_before_one_that_another_has_heard() {
+        let clock = SystemClock::default();
+        let newest = AtomicI64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50_000 {
+                        let before = newest.load(Ordering::Acquire);
+                        let now = clock.now_ms();
+                        assert!(now >= before, "{now} after {before}");
+                        newest.fetch_max(now, Ordering::AcqRel);
+                    }
+                });
+            }
+        });
     }
 
     #[test]

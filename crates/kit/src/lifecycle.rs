@@ -16,6 +16,7 @@
 
 mod panics;
 mod signals;
+mod word;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -27,13 +28,15 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::future::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 pub use panics::{Panicked, catch, log_panics};
 pub use signals::{Signals, signals};
+pub use word::Heard;
+
+use word::Word;
 
 /// What a task is; see the table above. Loops are started by [`Lifecycle::spawn_loop`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,9 +149,9 @@ type Closer = Box<dyn FnOnce() -> BoxFuture<'static, Result<(), String>> + Send>
 struct Group {
     tasks: TaskTracker,
     /// Tells them to stop.
-    told: CancellationToken,
+    told: Word,
     /// Drops them where they wait.
-    cut: CancellationToken,
+    cut: Word,
 }
 
 /// How often a loop may fail, and within which time.
@@ -167,12 +170,17 @@ impl Lifecycle {
 
     /// Tells the tasks of a kind to stop; for a task to wait on beside its work.
     pub fn told(&self, kind: Kind) -> CancellationToken {
-        self.group(kind).told.clone()
+        self.group(kind).told.token().clone()
+    }
+
+    /// The same for a task that looks again and again: looking costs next to nothing.
+    pub fn heard(&self, kind: Kind) -> Heard {
+        self.group(kind).told.heard()
     }
 
     /// Tells the loops to stop.
     pub fn told_loops(&self) -> CancellationToken {
-        self.0.work.told.clone()
+        self.0.work.told.token().clone()
     }
 
     /// Starts a task. Its name is for the log and the same for all tasks of its sort.
@@ -182,7 +190,7 @@ impl Lifecycle {
     {
         let group = self.group(kind);
         // Combinators and no async block: a block would hold the future twice.
-        let future = catch(future).with_cancellation_token_owned(group.cut.clone());
+        let future = group.cut.cuts(catch(future));
         // Only a door's failure concerns the node, so only a door holds it.
         let node = (kind == Kind::Door).then(|| self.clone());
         group
@@ -232,11 +240,7 @@ impl Lifecycle {
                 }
             }
         };
-        work.tasks.spawn(
-            rounds
-                .with_cancellation_token_owned(work.cut.clone())
-                .map(drop),
-        );
+        work.tasks.spawn(work.cut.cuts(rounds).map(drop));
     }
 
     /// Closes something at the end of the node, after all tasks. What was given last is closed first.
@@ -322,7 +326,7 @@ impl Lifecycle {
     }
 
     fn door_ended(&self, name: &'static str, problem: Option<String>) {
-        if !self.0.doors.told.is_cancelled() {
+        if !self.0.doors.told.is_given() {
             let problem = problem.unwrap_or_else(|| "it ended by itself".into());
             self.ask_to_stop(StoppedBy::Failed { name, problem });
         }
@@ -332,7 +336,7 @@ impl Lifecycle {
 impl Group {
     /// Tells all to stop, waits, drops the rest; answers how many were dropped.
     async fn stop(&self, words: &str, grace: Duration) -> usize {
-        self.told.cancel();
+        self.told.give();
         self.tasks.close();
         if timeout(grace, self.tasks.wait()).await.is_ok() {
             return 0;
@@ -342,7 +346,7 @@ impl Group {
             "{left} {words} outlasted the grace of {} ms and are dropped",
             grace.as_millis()
         );
-        self.cut.cancel();
+        self.cut.give();
         if timeout(Duration::from_millis(CUT_MS), self.tasks.wait())
             .await
             .is_err()

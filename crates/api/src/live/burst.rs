@@ -2,14 +2,16 @@
 //! store's queue, one answer. Each is admitted, checked, decided and answered as a call alone.
 
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use buffa::Message as _;
 use buffa_types::google::protobuf::Value;
-use connectrpc::ConnectError;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use protovalidate_buffa::Validate as _;
 use tertulia_kit::error::{Failure, Kind, Result};
+use tertulia_kit::lifecycle::{self, Panicked};
 use tertulia_kit::telemetry::RequestId;
 use tertulia_proto::chats::SendMessageRequest;
 use tertulia_proto::live::{self as wire, __buffa::oneof::call::Request, __buffa::oneof::reply};
@@ -34,13 +36,14 @@ pub struct Burst {
     /// What each of them allows.
     timeout_ms: u32,
     calls: Vec<Asked>,
+    /// What each of them asks for.
+    bodies: Vec<Vec<u8>>,
 }
 
 struct Asked {
     call_id: u64,
     /// Empty: the caller brought none.
     request_id: String,
-    body: Vec<u8>,
     /// The answer is to be JSON.
     is_json: bool,
 }
@@ -75,51 +78,88 @@ impl Burst {
         self.calls.push(Asked {
             call_id: call.call_id,
             request_id: call.request_id,
-            body,
             is_json,
         });
+        self.bodies.push(body);
         None
     }
 
-    /// Does them in their order when their start comes, and makes the answers.
-    pub async fn answer(
+    /// How long they may take.
+    pub fn time(&self, gate: &Gate) -> Duration {
+        gate.time_for(Duration::from_millis(self.timeout_ms.into()))
+    }
+
+    /// Does them in their order when their start comes.
+    pub fn send(
         self,
         live: Arc<Live>,
         caller: Caller,
         session: RequestId,
         start: Start,
-    ) -> Vec<wire::Reply> {
-        let timeout = Duration::from_millis(self.timeout_ms.into());
-        let bodies = self.calls.iter().map(|asked| &asked.body[..]).collect();
-        let work = send(&live, &caller, bodies, start);
-        let sent = live.gate().run_known(timeout, work).await;
-        let mut sent = match sent {
-            Ok(all) => all.into_iter(),
-            Err(why) => {
-                let all = self.calls.iter().map(|_| Err(raise(again(&why))));
-                all.collect::<Vec<_>>().into_iter()
-            }
-        };
-        let unanswered = || Err(raise(errors::internal("a message came to nothing")));
-        let calls = self.calls.into_iter();
+    ) -> Sending {
+        let work = async move { send(&live, &caller, &self.bodies, start).await };
+        Sending {
+            calls: self.calls,
+            session,
+            work: lifecycle::catch(work).boxed(),
+        }
+    }
+}
+
+/// Calls that are being done together.
+pub struct Sending {
+    calls: Vec<Asked>,
+    session: RequestId,
+    work: BoxFuture<'static, Result<Vec<Result<Sent>>, Panicked>>,
+}
+
+impl Sending {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Goes on with them, until they have their answers.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Vec<wire::Reply>> {
+        Poll::Ready(match ready!(self.work.as_mut().poll(cx)) {
+            Ok(sent) => self.replies(sent),
+            Err(panicked) => self.failed(&errors::internal(panicked)),
+        })
+    }
+
+    /// Their answers when their time is over. Nothing more is done for them.
+    pub fn late(mut self) -> Vec<wire::Reply> {
+        self.failed(&errors::deadline())
+    }
+
+    fn failed(&mut self, why: &Failure) -> Vec<wire::Reply> {
+        let all = self.calls.iter().map(|_| Err(again(why)));
+        let all = all.collect();
+        self.replies(all)
+    }
+
+    fn replies(&mut self, sent: Vec<Result<Sent>>) -> Vec<wire::Reply> {
+        let mut sent = sent.into_iter();
+        let unanswered = || Err(errors::internal("a message came to nothing"));
+        let calls = std::mem::take(&mut self.calls).into_iter();
         let answered = calls.map(|asked| (asked, sent.next().unwrap_or_else(unanswered)));
         answered
-            .map(|(asked, sent)| asked.reply(sent, &session))
+            .map(|(asked, sent)| asked.reply(sent, &self.session))
             .collect()
     }
 }
 
 impl Asked {
-    fn reply(self, sent: Result<Sent, ConnectError>, session: &RequestId) -> wire::Reply {
+    fn reply(self, sent: Result<Sent>, session: &RequestId) -> wire::Reply {
         let brought = RequestId::parse(&self.request_id);
         let request_id = match brought {
             Some(_) => self.request_id,
-            None => format!("{session}.{}", self.call_id),
+            None => [session.as_str(), ".", &self.call_id.to_string()].concat(),
         };
         let result = match sent {
             Ok(sent) if self.is_json => as_json(&where_it_is(sent), &request_id),
             Ok(sent) => reply::Result::Proto(where_it_is(sent).encode_to_vec()),
-            Err(error) => failed(finish(error, &request_id, METHOD.path)),
+            Err(failure) => failed(finish(raise(failure), &request_id, METHOD.path)),
         };
         wire::Reply {
             call_id: self.call_id,
@@ -140,9 +180,9 @@ fn of_json(value: &Value) -> Option<Vec<u8>> {
 async fn send(
     live: &Live,
     caller: &Caller,
-    bodies: Vec<&[u8]>,
+    bodies: &[Vec<u8>],
     mut start: Start,
-) -> Vec<Result<Sent, ConnectError>> {
+) -> Vec<Result<Sent>> {
     start.comes().await;
     let mut known = None;
     let mut messages = Vec::with_capacity(bodies.len());
@@ -167,9 +207,9 @@ async fn send(
     };
     let mut sent = sent.into_iter();
     let missing = || Err(errors::internal("a message came to nothing"));
-    let outcome = |refusal: Option<ConnectError>| match refusal {
+    let outcome = |refusal: Option<Failure>| match refusal {
         Some(refusal) => Err(refusal),
-        None => sent.next().unwrap_or_else(missing).map_err(raise),
+        None => sent.next().unwrap_or_else(missing),
     };
     refusals.into_iter().map(outcome).collect()
 }
@@ -180,12 +220,12 @@ async fn admit(
     caller: &Caller,
     known: &mut Option<Member>,
     body: &[u8],
-) -> Result<(Member, Outgoing), ConnectError> {
-    let admission = gate.admit_known(METHOD, caller).map_err(raise)?;
-    let request = read(body).map_err(raise)?;
+) -> Result<(Member, Outgoing)> {
+    let admission = gate.admit_known(METHOD, caller)?;
+    let request = read(body)?;
     let member = match known {
         Some(member) if member.chat().0 == request.chat_id => member.clone(),
-        _ => admission.member(request.chat_id).await?,
+        _ => admission.member_of(request.chat_id).await?,
     };
     *known = Some(member.clone());
     Ok((member, outgoing(request)))
@@ -226,4 +266,26 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
         at += 1;
     }
     at == a.len() && at == b.len()
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// Calls with these ids, and what is done for them.
+    pub fn sending(
+        ids: &[u64],
+        work: impl Future<Output = Vec<Result<Sent>>> + Send + 'static,
+    ) -> Sending {
+        let asked = ids.iter().map(|id| Asked {
+            call_id: *id,
+            request_id: String::new(),
+            is_json: false,
+        });
+        Sending {
+            calls: asked.collect(),
+            session: RequestId::random(),
+            work: lifecycle::catch(work).boxed(),
+        }
+    }
 }

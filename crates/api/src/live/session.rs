@@ -9,9 +9,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::FutureExt as _;
 use rustc_hash::FxHashMap;
 use tertulia_kit::error::{Failure, Kind};
 use tertulia_kit::lifecycle;
@@ -27,6 +25,7 @@ use tokio::time::{Instant, timeout};
 use super::about::About;
 use super::answer::answer;
 use super::burst::{self, Burst};
+use super::calls::Calls;
 use super::close::{self, Close};
 use super::frames::{Inbound, Outbound};
 use super::hub::Attached;
@@ -197,12 +196,12 @@ async fn begin<W: Wire>(live: &Arc<Live>, wire: &mut W) -> Result<Box<Session>, 
         attached,
         covered: FxHashMap::default(),
         position: missed.position,
-        calls: FuturesUnordered::new(),
-        under_way: 0,
+        calls: Calls::default(),
         burst: Burst::default(),
         sends: Sends::default(),
         heard_at: Instant::now(),
         beat_at: Instant::now(),
+        alarm_at: Instant::now(),
     });
     session.answered(&missed);
     if live.skip_catch_up_buffer.load(Ordering::Relaxed) {
@@ -277,15 +276,16 @@ struct Session {
     covered: FxHashMap<Log, i64>,
     /// How far the newest answer or heartbeat reached.
     position: Position,
-    calls: FuturesUnordered<BoxFuture<'static, Vec<wire::Reply>>>,
-    /// How many calls they are together.
-    under_way: usize,
+    calls: Calls,
     /// Messages that were heard and are still to be sent.
     burst: Burst,
     /// In which order they begin.
     sends: Sends,
     heard_at: Instant,
     beat_at: Instant,
+    /// When it looks next whether it is time for a beat, and whether its token still holds. That is reckoned anew at
+    /// each beat, long before the token ends, and not at every frame.
+    alarm_at: Instant,
     /// As long as it is kept the user is here.
     attendance: Attendance,
 }
@@ -317,9 +317,9 @@ impl Session {
     }
 
     async fn serve<W: Wire>(&mut self, wire: &mut W) -> Result<std::convert::Infallible, End> {
-        let stopping = self.live.lifecycle.told(lifecycle::Kind::Connection);
-        let stopped = stopping.cancelled();
-        let alarm = tokio::time::sleep_until(self.next_alarm());
+        let stopped = self.live.lifecycle.heard(lifecycle::Kind::Connection);
+        self.alarm_at = self.next_alarm();
+        let alarm = tokio::time::sleep_until(self.alarm_at);
         tokio::pin!(stopped, alarm);
         loop {
             tokio::select! {
@@ -330,23 +330,25 @@ impl Session {
                     Box::pin(self.finish_calls(wire)).await?;
                     return Err(close(close::DRAINING));
                 }
-                () = &mut alarm => Box::pin(self.on_alarm(wire)).await?,
-                Some(replies) = self.calls.next(), if !self.calls.is_empty() => {
+                () = &mut alarm => {
+                    Box::pin(self.on_alarm(wire)).await?;
+                    self.alarm_at = self.next_alarm();
+                }
+                Some(replies) = self.calls.next() => {
                     self.say(wire, replies).await?;
                 }
                 heard = wire.recv(), if self.has_room() => self.hear(wire, heard).await?,
                 () = self.attached.queue().ready() => self.deliver(wire, Vec::new()).await?,
             }
-            let next = self.next_alarm();
-            if alarm.deadline() != next {
-                alarm.as_mut().reset(next);
+            if alarm.deadline() != self.alarm_at {
+                alarm.as_mut().reset(self.alarm_at);
             }
         }
     }
 
     /// Whether one more call may be under way.
     fn has_room(&self) -> bool {
-        self.under_way + self.burst.len() < self.live.options.calls_in_flight_max
+        self.calls.len() + self.burst.len() < self.live.options.calls_in_flight_max
     }
 
     /// Sends these answers with all others that are there by now, and what waits in the queue, in one go.
@@ -354,9 +356,8 @@ impl Session {
         let mut replies = Vec::with_capacity(first.len());
         let mut next = Some(first);
         while let Some(more) = next {
-            self.under_way -= more.len();
             replies.extend(more.into_iter().map(|reply| Out::Own(reply.into())));
-            next = self.calls.next().now_or_never().flatten();
+            next = at_once(self.calls.next()).await.flatten();
         }
         match self.queue().has_news() {
             true => self.deliver(wire, replies).await,
@@ -412,7 +413,7 @@ impl Session {
                 Heard::Gone => return Err(End::Gone),
             }
             next = match self.has_room() {
-                true => wire.recv().now_or_never(),
+                true => at_once(wire.recv()).await,
                 false => None,
             };
         }
@@ -436,9 +437,8 @@ impl Session {
                 if let Some(start) = &mut start {
                     start.comes().await;
                 }
-                vec![answer.await]
+                answer.await
             };
-            self.under_way += 1;
             self.calls.push(in_order.boxed());
         }
     }
@@ -448,11 +448,11 @@ impl Session {
             return;
         }
         let burst = std::mem::take(&mut self.burst);
-        self.under_way += burst.len();
+        let deadline = self.heard_at + burst.time(self.live.gate());
         let (live, caller) = (Arc::clone(&self.live), self.caller.clone());
         let start = self.sends.next();
-        self.calls
-            .push(burst.answer(live, caller, self.id().clone(), start).boxed());
+        let sending = burst.send(live, caller, self.id().clone(), start);
+        self.calls.push_together(sending, deadline);
     }
 
     async fn take_frame<W: Wire>(&mut self, wire: &mut W, frame: Inbound) -> Result<(), End> {
@@ -498,6 +498,7 @@ impl Session {
             ..Default::default()
         };
         self.caller = caller;
+        self.alarm_at = self.next_alarm();
         self.write(wire, [Out::Own(renewed.into())]).await
     }
 
@@ -535,6 +536,7 @@ impl Session {
             return Err(close(close::IDLE));
         }
         self.beat_at = self.live.beat_near(now + self.live.options.heartbeat);
+        self.calls.rest();
         let live = Arc::clone(&self.live);
         let heartbeat = match in_time(&live, self.beat()).await {
             Ok((beat, left)) => {
@@ -666,6 +668,15 @@ impl Session {
             return self.beat_at;
         }
         self.beat_at.min(Instant::now() + expiry)
+    }
+}
+
+/// What a future comes to when it is there by now. Who is woken for it later is this task.
+async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    tokio::pin!(future);
+    match futures::poll!(future) {
+        Poll::Ready(there) => Some(there),
+        Poll::Pending => None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::response::{IntoResponse as _, Response};
+use buffa::{Message as _, SizeCache};
 use http::{HeaderMap, StatusCode, header};
 use tertulia_kit::lifecycle;
 use tertulia_kit::transport;
@@ -151,22 +152,8 @@ impl Wire for Socket {
     }
 
     async fn feed(&mut self, frame: Out) -> Result<(), Gone> {
-        let socket = &mut self.socket;
-        let fed = match (frame, self.format) {
-            (Out::Shared(frame), Format::Proto) => socket.feed(Kind::Binary, frame.proto()).await,
-            (Out::Shared(frame), Format::Json) => {
-                socket.feed(Kind::Text, frame.json().as_bytes()).await
-            }
-            (Out::Own(frame), Format::Proto) => {
-                let frame = frames::encode_proto(frame);
-                socket.feed(Kind::Binary, &frame).await
-            }
-            (Out::Own(frame), Format::Json) => {
-                let frame = json(frame);
-                socket.feed(Kind::Text, frame.as_bytes()).await
-            }
-        };
-        fed.map_err(|_| Gone)
+        self.put(frame);
+        self.socket.flush_much().await.map_err(|_| Gone)
     }
 
     async fn flush(&mut self) -> Result<(), Gone> {
@@ -178,11 +165,30 @@ impl Wire for Socket {
     }
 }
 
-fn json(frame: Outbound) -> String {
-    frames::to_json(&ConnectResponse {
+impl Socket {
+    fn put(&mut self, frame: Out) {
+        let socket = &mut self.socket;
+        match (frame, self.format) {
+            (Out::Shared(frame), Format::Proto) => socket.put(Kind::Binary, frame.proto()),
+            (Out::Shared(frame), Format::Json) => socket.put(Kind::Text, frame.json().as_bytes()),
+            (Out::Own(frame), Format::Proto) => {
+                let (frame, mut sizes) = (response(frame), SizeCache::new());
+                let bytes = frame.compute_size(&mut sizes) as usize;
+                socket.put_written(Kind::Binary, bytes, |out| frame.write_to(&mut sizes, out));
+            }
+            (Out::Own(frame), Format::Json) => {
+                let frame = frames::to_json(&response(frame));
+                socket.put(Kind::Text, frame.as_bytes());
+            }
+        }
+    }
+}
+
+fn response(frame: Outbound) -> ConnectResponse {
+    ConnectResponse {
         frame: Some(frame),
         ..Default::default()
-    })
+    }
 }
 
 #[cfg(test)]

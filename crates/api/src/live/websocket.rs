@@ -222,7 +222,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             (Opcode::Ping, _) => {
                 // A client that asks and takes no answers gets one to its newest questions only.
                 if self.output.len() - self.sent < WRITE_BYTES {
-                    self.put(Opcode::Pong, payload);
+                    self.put_frame(Opcode::Pong, payload);
                 }
                 Step::Ping
             }
@@ -232,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     return Err(Bad::Protocol);
                 }
                 let code = payload.get(..2).unwrap_or_default().to_vec();
-                self.put(Opcode::Close, &code);
+                self.put_frame(Opcode::Close, &code);
                 Step::Close
             }
         };
@@ -256,12 +256,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
-    /// Puts a message behind what is to be sent; sends when that is much.
+    /// Puts a message behind what is to be sent. Ask [`flush_much`](WebSocket::flush_much) after each.
+    pub fn put(&mut self, kind: Kind, message: &[u8]) {
+        self.put_frame(Opcode::Data(kind), message);
+    }
+
+    /// The same with a message of so many bytes that is written where it is sent from.
+    pub fn put_written(&mut self, kind: Kind, bytes: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.begin_frame(Opcode::Data(kind), bytes);
+        write(&mut self.output);
+    }
+
+    /// Sends what is to be sent when it is much.
     ///
     /// # Errors
     /// When the client has gone.
-    pub async fn feed(&mut self, kind: Kind, message: &[u8]) -> io::Result<()> {
-        self.put(Opcode::Data(kind), message);
+    pub async fn flush_much(&mut self) -> io::Result<()> {
         if self.output.len() - self.sent >= WRITE_BYTES {
             self.flush().await?;
         }
@@ -280,14 +290,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// with unread bytes loses the last words.
     pub async fn close(&mut self, code: u16, reason: &str) {
         let reason = &reason.as_bytes()[..reason.len().min(CONTROL_BYTES_MAX - 2)];
-        self.put(Opcode::Close, &[&code.to_be_bytes(), reason].concat());
+        self.put_frame(Opcode::Close, &[&code.to_be_bytes(), reason].concat());
         if self.flush().await.is_err() {
             return;
         }
         while let Received::Message(()) | Received::Sign = self.receive(|_, _| ()).await {}
     }
 
-    fn put(&mut self, opcode: Opcode, payload: &[u8]) {
+    fn put_frame(&mut self, opcode: Opcode, payload: &[u8]) {
+        self.begin_frame(opcode, payload.len());
+        self.output.extend_from_slice(payload);
+    }
+
+    /// Puts the head of a frame behind what is to be sent; so many bytes are to follow.
+    fn begin_frame(&mut self, opcode: Opcode, payload: usize) {
         if self.output.capacity() == 0 {
             self.output = SPARE.take();
         }
@@ -296,8 +312,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             self.output.drain(..self.sent);
             self.sent = 0;
         }
-        header::write(&mut self.output, opcode, payload.len());
-        self.output.extend_from_slice(payload);
+        header::write(&mut self.output, opcode, payload);
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -311,7 +326,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
         self.sent = 0;
         let mut output = std::mem::take(&mut self.output);
-        if output.capacity() <= SPARE_BYTES_MAX {
+        if (1..=SPARE_BYTES_MAX).contains(&output.capacity()) {
             output.clear();
             SPARE.set(output);
         }

@@ -181,8 +181,8 @@ async fn a_hundred_thousand_connections_are_told_and_end() {
 fn what_the_kit_adds_to_a_connection_is_small() {
     let bare = size_of_val(&std::future::ready([0u8; 512]));
     let node = Lifecycle::new();
-    let cut = node.0.connections.cut.clone();
-    let wrapped = catch(std::future::ready([0u8; 512])).with_cancellation_token_owned(cut);
+    let cut = &node.0.connections.cut;
+    let wrapped = cut.cuts(catch(std::future::ready([0u8; 512])));
     assert!(
         size_of_val(&wrapped) - bare <= 128,
         "{}",

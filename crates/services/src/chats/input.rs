@@ -42,10 +42,12 @@ pub fn check_text(text: &str) -> Result<()> {
 
 pub fn check_draft(text: &str) -> Result<()> {
     check_chars("text", text, TEXT_CHARS_MAX)?;
+    // Most texts are plain, and that is seen many bytes at a time.
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte);
     let is_bad = |c: char| c.is_control() && c != '\n' && c != '\t';
-    match text.chars().any(is_bad) {
-        false => Ok(()),
-        true => {
+    match text.bytes().all(is_plain) || !text.chars().any(is_bad) {
+        true => Ok(()),
+        false => {
             let problem = "must have no control characters but line feed and tab";
             Err(errors::invalid_field("text", "string.control", problem))
         }
@@ -142,6 +144,16 @@ fn check_chars(field: &str, text: &str, max: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_has_no_control_characters_but_line_feed_and_tab() {
+        for good in ["a", " ~", "a\nb\tc", "é", "👍", "a\u{a0}b"] {
+            assert!(check_text(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", "a\0", "\r\n", "\u{1b}[1m", "\u{7f}", "é\u{85}"] {
+            assert!(check_text(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn an_emoji_is_one_and_not_a_letter() {

@@ -92,7 +92,8 @@ async fn messages_of_any_size_come_as_they_were_sent_both_ways() {
         for message in &messages {
             let received = next(&mut server).await;
             assert_eq!(received, Received::Message((Kind::Binary, message.clone())));
-            server.feed(Kind::Binary, message).await.unwrap();
+            server.put(Kind::Binary, message);
+            server.flush_much().await.unwrap();
             server.flush().await.unwrap();
         }
         for words in ["", "hello", "🫖"] {
@@ -276,7 +277,8 @@ async fn both_sides_can_close_and_hear_why() {
     let (mut server, client) = pair(1_000).await;
     drop(client);
     assert_eq!(next(&mut server).await, Received::Gone);
-    assert!(server.feed(Kind::Text, &[1; WRITE_BYTES]).await.is_err());
+    server.put(Kind::Text, &[1; WRITE_BYTES]);
+    assert!(server.flush_much().await.is_err());
 }
 
 #[tokio::test]
