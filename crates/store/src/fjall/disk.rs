@@ -15,7 +15,9 @@
 //! is empty; so there is one for each large noun, and one for all the small ones.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use ::fjall::compaction::Leveled;
 use ::fjall::config::CompressionPolicy;
 use ::fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
@@ -108,7 +110,7 @@ impl Disk {
         let (epoch, format) = check_meta(&db, &meta)?;
         let disk = Disk {
             chats: table(CHATS, 16)?,
-            events: table("events", 32)?,
+            events: events(&db)?,
             memberships: table("memberships", 8)?,
             user_events: table("user_events", 4)?,
             user_heads: table("user_heads", 4)?,
@@ -249,6 +251,19 @@ fn write_meta(db: &Database, meta: &Keyspace) -> Result<Epoch> {
 
 fn batch(db: &Database, rows: usize) -> OwnedWriteBatch {
     OwnedWriteBatch::with_capacity(db.clone(), rows).durability(Some(PersistMode::SyncData))
+}
+
+/// Most of what is written. The more tables of the newest rows are merged at once, and the smaller those are that come of
+/// it, the less often the others are written again for it; and the more tables are looked into by who reads a part of a
+/// log.
+fn events(db: &Database) -> Result<Keyspace> {
+    let options = || {
+        let merging = Leveled::default()
+            .with_l0_threshold(8)
+            .with_table_target_size(32 << 20);
+        table_options(32).compaction_strategy(Arc::new(merging))
+    };
+    db.keyspace("events", options).map_err(unavailable)
 }
 
 /// Few rows that are large and soon gone; half of each is random.
