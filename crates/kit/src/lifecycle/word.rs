@@ -143,20 +143,22 @@ mod tests {
                 .poll_unpin(&mut Context::from_waker(&elsewhere))
                 .is_pending()
         );
-        let waiting = tokio::spawn(heard);
+        let mut waiting = JoinSet::new();
+        waiting.spawn(heard);
         tokio::task::yield_now().await;
         word.give();
-        waiting.await.unwrap();
+        assert_eq!(waiting.join_all().await, [()]);
     }
 
     #[tokio::test]
     async fn work_is_cut_where_it_waits_and_not_when_it_is_done() {
         let word = Word::default();
-        let cut = tokio::spawn(word.cuts(std::future::pending::<()>()));
+        let mut cut = JoinSet::new();
+        cut.spawn(word.cuts(std::future::pending::<()>()));
         let done = word.cuts(async { 7 });
         tokio::task::yield_now().await;
         word.give();
-        assert_eq!(cut.await.unwrap(), None);
+        assert_eq!(cut.join_all().await, [None]);
         assert_eq!(done.await, Some(7));
     }
 }
