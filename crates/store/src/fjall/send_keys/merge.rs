@@ -101,9 +101,9 @@ mod tests {
     use super::super::file::Content;
     use super::*;
 
-    fn place(keys: &[u8], says: u8) -> Sorted<'static> {
-        let row = move |key: u8| Ok(([key; 24], Content::of(&[says])));
-        Box::new(keys.to_vec().into_iter().map(row))
+    fn place(keys: &'static [u8], says: u8) -> Sorted<'static> {
+        let row = move |key: &u8| Ok(([*key; 24], Content::of(&[says])));
+        Box::new(keys.iter().map(row))
     }
 
     fn said(merged: Result<Merged<'_>>) -> Vec<(u8, u8)> {
