@@ -3,6 +3,7 @@
 
 mod verify;
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc;
 
 use tempfile::TempDir;
@@ -30,11 +31,25 @@ struct Bench {
     log: Arc<ChatLog>,
 }
 
+/// Remembers how many facts it was told.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+
+impl Committed for Counting {
+    fn committed(&self, facts: Vec<Fact>) {
+        self.0.fetch_add(facts.len(), Ordering::Release);
+    }
+}
+
 impl Bench {
     async fn new(options: Options) -> Bench {
+        Bench::telling(options, Arc::new(Nobody)).await
+    }
+
+    async fn telling(options: Options, committed: Arc<dyn Committed>) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::at(BEGIN_MS);
-        let log = ChatLog::open(folder.path(), options, Arc::new(Nobody), clock.clone());
+        let log = ChatLog::open(folder.path(), options, committed, clock.clone());
         Bench {
             log: log.await.unwrap(),
             clock,
@@ -135,6 +150,23 @@ fn key(n: i64) -> SendKey {
 
 fn reason<T: std::fmt::Debug>(result: Result<T>) -> &'static str {
     result.unwrap_err().reason()
+}
+
+#[tokio::test]
+async fn who_is_answered_was_told_before() {
+    let told = Arc::new(Counting::default());
+    let bench = Bench::telling(Options::default(), told.clone()).await;
+    let chat = bench.chat(2).await;
+    // One after the other, when the writer tells itself, and many at once, when the teller does.
+    for n in 1..=20 {
+        let before = told.0.load(Ordering::Acquire);
+        bench.say(chat, n).await.unwrap();
+        assert_eq!(told.0.load(Ordering::Acquire), before + 1);
+    }
+    let before = told.0.load(Ordering::Acquire);
+    let many = (100..400).map(|n| bench.say(chat, n));
+    futures::future::try_join_all(many).await.unwrap();
+    assert_eq!(told.0.load(Ordering::Acquire), before + 300);
 }
 
 #[tokio::test]
