@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use ::fjall::{Keyspace, OwnedWriteBatch, Readable as _, Snapshot};
 use parking_lot::{Condvar, Mutex, RwLock};
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::FxHashMap;
 use tertulia_kit::error::Result;
 use tertulia_services::chats::SEND_KEYS_KEPT_MS;
 use tertulia_services::chats::decide::Used;
@@ -42,6 +42,8 @@ pub use keeper::{Keeper, keeper};
 
 /// How many keys are in memory before they are written to a file; about 10 MiB.
 const FRESH_MAX: usize = 131_072;
+/// In how many maps they are.
+const PARTS: usize = 64;
 /// How many times that waits to be written. Full: the writer waits.
 const SEALED_MAX: usize = 4;
 /// How long the writer waits for that.
@@ -80,12 +82,13 @@ struct Kept {
 }
 
 /// Keys of some commits, in memory.
-#[derive(Default)]
 struct Fresh {
     week: i64,
     first: u64,
     last: u64,
-    used: FxHashMap<SendHash, Used>,
+    /// In many small maps: when one large map grows, all commits wait for tens of milliseconds.
+    used: [FxHashMap<SendHash, Used>; PARTS],
+    count: usize,
 }
 
 /// The keys as they were at one commit.
@@ -164,8 +167,8 @@ impl SendKeys {
         let now = now_ms.div_euclid(SEND_KEYS_KEPT_MS);
         let week = kept.newest_week().map_or(now, |newest| now.max(newest));
         let fresh = &kept.fresh;
-        let is_full = fresh.used.len() >= self.fresh_max;
-        let is_old = !fresh.used.is_empty() && fresh.week < week;
+        let is_full = fresh.count >= self.fresh_max;
+        let is_old = fresh.count > 0 && fresh.week < week;
         let oldest = kept.files.first_key_value();
         let is_over = oldest.is_some_and(|(oldest, _)| *oldest < week - 1);
         drop(kept);
@@ -183,7 +186,7 @@ impl SendKeys {
         let kept = self.kept.read();
         let mut in_memory = std::iter::once(&kept.fresh)
             .chain(kept.sealed.iter().rev().map(Arc::as_ref))
-            .filter_map(|fresh| fresh.used.get(hash));
+            .filter_map(|fresh| fresh.used[part(hash)].get(hash));
         if let Some(used) = in_memory.next() {
             return Ok(Some(used.clone()));
         }
@@ -285,9 +288,7 @@ impl SendKeys {
             return Err(errors::store_unavailable("send keys can not be filed"));
         }
         let mut kept = self.kept.write();
-        // What comes next is about as much.
-        let next = Fresh::with_room(kept.fresh.used.len());
-        let fresh = std::mem::replace(&mut kept.fresh, next);
+        let fresh = std::mem::take(&mut kept.fresh);
         kept.sealed.push_back(Arc::new(fresh));
         *sealed += 1;
         Ok(())
@@ -310,33 +311,45 @@ impl SendKeys {
 
 impl Kept {
     fn newest_week(&self) -> Option<i64> {
-        let fresh = (!self.fresh.used.is_empty()).then_some(self.fresh.week);
+        let fresh = (self.fresh.count > 0).then_some(self.fresh.week);
         let sealed = self.sealed.back().map(|sealed| sealed.week);
         let filed = self.files.last_key_value().map(|(week, _)| *week);
         fresh.max(sealed).max(filed)
     }
 }
 
-impl Fresh {
-    fn with_room(keys: usize) -> Fresh {
-        let used = FxHashMap::with_capacity_and_hasher(keys, FxBuildHasher);
+impl Default for Fresh {
+    fn default() -> Fresh {
         Fresh {
-            used,
-            ..Fresh::default()
+            week: 0,
+            first: 0,
+            last: 0,
+            used: std::array::from_fn(|_| FxHashMap::default()),
+            count: 0,
         }
     }
+}
 
+impl Fresh {
     fn take_in(
         &mut self,
         week: i64,
         position: u64,
         used: impl IntoIterator<Item = (SendHash, Used)>,
     ) {
-        if self.used.is_empty() {
+        if self.count == 0 {
             (self.week, self.first) = (week, position);
         }
         self.last = position;
-        self.used.extend(used);
+        for (hash, used) in used {
+            let is_new = self.used[part(&hash)].insert(hash, used).is_none();
+            self.count += usize::from(is_new);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (SendHash, &Used)> {
+        let all = self.used.iter().flatten();
+        all.map(|(hash, used)| (*hash, used))
     }
 
     fn span(&self) -> Span {
@@ -472,6 +485,11 @@ fn bring_table(
             .map_err(errors::store_unavailable)?;
     }
     File::open(&file.finish().map_err(errors::store_unavailable)?)
+}
+
+/// In which of the maps a key is. The last byte is of the hash, and not of its user.
+fn part(hash: &SendHash) -> usize {
+    usize::from(hash[23]) % PARTS
 }
 
 fn position(key: &[u8]) -> Result<u64> {

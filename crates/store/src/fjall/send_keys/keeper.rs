@@ -86,8 +86,7 @@ impl SendKeys {
     }
 
     fn file(&self, sealed: &Arc<Fresh>) -> Result<()> {
-        let rows = sealed.used.iter().map(|(hash, used)| (*hash, used));
-        let mut rows: Vec<_> = rows.collect();
+        let mut rows: Vec<_> = sealed.iter().collect();
         rows.sort_unstable_by_key(|(hash, _)| *hash);
         let span = sealed.span();
         let mut content = Vec::new();
@@ -95,7 +94,7 @@ impl SendKeys {
             codec::write_used(&mut content, used);
             Ok((hash, Content::of(&content)))
         });
-        let file = self.write_file(span, sealed.used.len() as u64, rows)?;
+        let file = self.write_file(span, sealed.count as u64, rows)?;
         {
             let mut kept = self.kept.write();
             kept.files.entry(span.week).or_default().push(file);
