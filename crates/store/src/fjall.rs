@@ -160,7 +160,7 @@ impl ChatLog {
         let (queue, requests) = sync_channel(options.commit_queue_max.max(1));
         let (teller, telling) = teller(committed);
         let queue_bytes_max = options.commit_bytes_max.saturating_mul(QUEUE_BATCHES_MAX);
-        let (keeper, keeping) = keeper(Arc::clone(&shared.send_keys));
+        let (keeper, keeping) = keeper(&shared.send_keys);
         let writer = Writer::new(Arc::clone(&shared), options, requests, teller, keeper);
         let threads = vec![
             thread("chats-writer", shared.health.watch(move || writer.run()))?,
@@ -214,7 +214,6 @@ impl ChatLog {
 
     fn stop(&self) -> Vec<JoinHandle<()>> {
         self.queue.write().take();
-        self.shared.send_keys.close();
         std::mem::take(&mut *self.threads.lock())
     }
 

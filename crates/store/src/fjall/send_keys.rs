@@ -6,9 +6,9 @@
 //! ```
 //! A key is asked for with each message, is hardly ever there, and stands at no place that could be guessed. In a tree
 //! that is the dearest row of all: to look up, to put in its place, and to merge again and again. So the newest are in
-//! a map. When there are many of them they are sorted and written to a file that never changes, in which nobody looks
+//! maps. When there are many of them they are sorted and written to a file that never changes, in which nobody looks
 //! whose key is not there, as far as a filter in memory knows; eight files are made one when they are of about the same
-//! size. What is in a file is dropped from the table. After a start the map is made of what the table still has.
+//! size. What is in a file is dropped from the table. After a start the maps are made of what the table still has.
 //!
 //! The keys of each week are in files of their own, so that forgetting is removing files.
 
@@ -40,7 +40,7 @@ use merge::{Merged, Sorted};
 
 pub use keeper::{Keeper, keeper};
 
-/// How many keys are in memory before they are written to a file; about 10 MiB.
+/// How many keys are in memory before they are written to a file; about 15 MiB.
 const FRESH_MAX: usize = 131_072;
 /// In how many maps they are.
 const PARTS: usize = 64;
@@ -101,7 +101,7 @@ impl SendKeys {
     /// Opens what there is in `folder`, and brings there what the tables of an older format have.
     ///
     /// # Errors
-    /// `STORE_UNAVAILABLE` when something can not be read, or is not what was written.
+    /// `STORE_UNAVAILABLE` when something can not be read, `INTERNAL` when it is not what was written.
     pub fn open(folder: &Path, disk: &Disk) -> Result<SendKeys> {
         SendKeys::open_with(folder, disk, FRESH_MAX)
     }

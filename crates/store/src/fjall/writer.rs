@@ -1,6 +1,6 @@
 //! The only one who writes. It takes everything that waits, decides one command after the other, commits all
-//! of it at once, and only then lets anybody know: first the caches and the position, then the callers and the
-//! listeners.
+//! of it at once, and only then lets anybody know: first the caches and the position, then the listeners and the
+//! callers, in the order of the commits.
 //!
 //! Nothing is kept that was not committed: decisions are taken into a round, and a round whose commit fails
 //! is forgotten together with the caches. It never waits for more to come, so that a single command takes one
@@ -137,6 +137,9 @@ impl Writer {
         let week = match self.prepare() {
             Ok(week) => week,
             Err(why) => {
+                if let Some(cause) = why.cause_chain() {
+                    self.shared.health.commit_failed(cause);
+                }
                 self.shared.health.end();
                 let told = self.told(&why);
                 requests.drain(..).for_each(|request| request.fail(&told));
@@ -162,9 +165,8 @@ impl Writer {
             self.position = position;
             self.unsure = false;
         }
-        let keys = &self.shared.send_keys;
-        let week = keys.current(self.shared.clock.now_ms());
-        self.keeper.wake(keys);
+        let week = self.shared.send_keys.current(self.shared.clock.now_ms());
+        self.keeper.wake();
         week
     }
 

@@ -20,11 +20,11 @@ use std::path::{Path, PathBuf};
 
 use tertulia_kit::error::{Failure, Result};
 use tertulia_services::errors;
+use thiserror::Error;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::filter::Filter;
-use crate::rows::codec::{Corrupt, SendHash};
-use crate::rows::corrupt;
+use crate::rows::codec::SendHash;
 
 const MAGIC: &[u8; 8] = b"TERTKEY1";
 const BLOCK: usize = 4_096;
@@ -41,6 +41,17 @@ const FOOT: usize = 80;
 const BLOCKS_AT_ONCE: usize = 64;
 /// How a file is called until it is whole.
 pub const UNFINISHED: &str = "new";
+
+/// A file is not what was written.
+#[derive(Debug, Error)]
+#[error(
+    "send_keys/{file} is damaged ({what}); who takes it out of the folder of the chats can go on, and repeats of what was \
+     sent in its time are taken for new"
+)]
+struct Damaged {
+    file: String,
+    what: &'static str,
+}
 
 /// Which keys a file has: those of some commits, from one to another, in a week.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,27 +123,27 @@ impl File {
     /// Opens a file, of which what is small is read.
     ///
     /// # Errors
-    /// `STORE_UNAVAILABLE` when it can not be read, or is not what was written.
+    /// `STORE_UNAVAILABLE` when it can not be read, `INTERNAL` when it is not what was written.
     pub fn open(path: &Path) -> Result<File> {
         let file = fs::File::open(path).map_err(errors::store_unavailable)?;
         let length = file.metadata().map_err(errors::store_unavailable)?.len();
         let foot_at = length
             .checked_sub(FOOT as u64)
-            .ok_or_else(|| bad("the foot of a file of send keys"))?;
+            .ok_or_else(|| bad(path, "the foot"))?;
         let mut foot = [0; FOOT];
         read(&file, &mut foot, foot_at)?;
-        let foot = Foot::read(&foot).ok_or_else(|| bad("the foot of a file of send keys"))?;
+        let foot = Foot::read(&foot).ok_or_else(|| bad(path, "the foot"))?;
         let blocks = foot.rows.div_ceil(ROWS_A_BLOCK as u64);
         let long_at = blocks * BLOCK as u64;
         let tail_at = long_at + foot.long;
         let tail = foot_at
             .checked_sub(tail_at)
-            .ok_or_else(|| bad("the length of a file of send keys"))?;
+            .ok_or_else(|| bad(path, "the length"))?;
         let mut bytes = vec![0; tail as usize];
         read(&file, &mut bytes, tail_at)?;
         let (keys, filter) = bytes
             .split_at_checked(blocks as usize * HASH)
-            .ok_or_else(|| bad("the length of a file of send keys"))?;
+            .ok_or_else(|| bad(path, "the length"))?;
         let filter = Filter::read(filter).filter(|_| xxh3_64(&bytes) == foot.tail_sum);
         Ok(File {
             span: foot.span,
@@ -140,12 +151,15 @@ impl File {
             path: path.to_path_buf(),
             file,
             first_keys: keys.as_chunks().0.to_vec(),
-            filter: filter.ok_or_else(|| bad("the filter of a file of send keys"))?,
+            filter: filter.ok_or_else(|| bad(path, "the filter"))?,
             long_at,
         })
     }
 
     /// What a key was used for.
+    ///
+    /// # Errors
+    /// As [`open`](File::open).
     pub fn find(&self, hash: &SendHash) -> Result<Option<Content>> {
         if !self.filter.may_have(hash) {
             return Ok(None);
@@ -192,34 +206,32 @@ impl File {
     fn rows_of<'b>(&self, block: usize, bytes: &'b [u8]) -> Result<&'b [[u8; ROW]]> {
         let (rows, sum) = bytes.split_at(SUM);
         if !sum.starts_with(&xxh3_64(rows).to_le_bytes()) {
-            return Err(bad("a block of a file of send keys"));
+            return Err(self.bad("a block"));
         }
         let left = self.rows as usize - block * ROWS_A_BLOCK;
         Ok(&rows.as_chunks().0[..left.min(ROWS_A_BLOCK)])
     }
 
     fn row(&self, row: &[u8; ROW]) -> Result<Row> {
-        let (hash, content) = row
-            .split_first_chunk()
-            .ok_or_else(|| bad("a row of a file of send keys"))?;
-        let (length, content) = content
-            .split_first()
-            .ok_or_else(|| bad("a row of a file of send keys"))?;
-        if *length != LONG {
-            let content = content.get(..usize::from(*length));
-            return Ok((
-                *hash,
-                Content::of(content.ok_or_else(|| bad("a row of a file of send keys"))?),
-            ));
+        let mut hash = [0; HASH];
+        hash.copy_from_slice(&row[..HASH]);
+        let (length, content) = (row[HASH], &row[HASH + 1..]);
+        if length != LONG {
+            let content = content.get(..usize::from(length));
+            return Ok((hash, Content::of(content.ok_or_else(|| self.bad("a row"))?)));
         }
         let mut fields = Fields(content);
         let (at, length, sum) = (fields.u64(), fields.u32(), fields.u64());
         let mut bytes = vec![0; length as usize];
         read(&self.file, &mut bytes, self.long_at + at)?;
         match xxh3_64(&bytes) == sum {
-            true => Ok((*hash, Content::Long(bytes.into()))),
-            false => Err(bad("a long row of a file of send keys")),
+            true => Ok((hash, Content::Long(bytes.into()))),
+            false => Err(self.bad("a long row")),
         }
+    }
+
+    fn bad(&self, what: &'static str) -> Failure {
+        bad(&self.path, what)
     }
 }
 
@@ -464,6 +476,10 @@ fn read(file: &fs::File, bytes: &mut [u8], at: u64) -> Result<()> {
         .map_err(errors::store_unavailable)
 }
 
-fn bad(what: &'static str) -> Failure {
-    corrupt(Corrupt(what))
+fn bad(file: &Path, what: &'static str) -> Failure {
+    let file = file.file_name().unwrap_or_default();
+    errors::internal(Damaged {
+        file: file.to_string_lossy().into_owned(),
+        what,
+    })
 }

@@ -21,22 +21,36 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// After how many rows of a large file it is asked whether the store closes.
 const ASKED_AFTER: usize = 65_536;
 
-/// The end of the writer: something was sealed.
-pub struct Keeper(SyncSender<()>);
+/// The end of the writer. When it is dropped the keeper ends soon: what is sealed is still in the table.
+pub struct Keeper {
+    keys: Arc<SendKeys>,
+    waker: SyncSender<()>,
+}
 
 impl Keeper {
-    /// Has the keeper look, which happens anyway if it was told so before.
-    pub fn wake(&self, keys: &SendKeys) {
-        if keys.has_sealed() {
-            _ = self.0.try_send(());
+    /// Has the keeper look when something is sealed, which happens anyway if it was told so before.
+    pub fn wake(&self) {
+        if self.keys.has_sealed() {
+            _ = self.waker.try_send(());
         }
     }
 }
 
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.keys.is_closing.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The end of the writer, and what the thread of the keeper runs until that end is dropped.
-pub fn keeper(keys: Arc<SendKeys>) -> (Keeper, impl FnOnce() + Send + 'static) {
+pub fn keeper(keys: &Arc<SendKeys>) -> (Keeper, impl FnOnce() + Send + 'static) {
     let (waker, woken) = sync_channel(1);
-    (Keeper(waker), move || run(&keys, &woken))
+    let keeper = Keeper {
+        keys: Arc::clone(keys),
+        waker,
+    };
+    let keys = Arc::clone(keys);
+    (keeper, move || run(&keys, &woken))
 }
 
 fn run(keys: &SendKeys, woken: &Receiver<()>) {
@@ -67,11 +81,6 @@ fn run(keys: &SendKeys, woken: &Receiver<()>) {
 }
 
 impl SendKeys {
-    /// Has the keeper end soon.
-    pub fn close(&self) {
-        self.is_closing.store(true, Ordering::Relaxed);
-    }
-
     /// Files what is sealed, and merges what is to be merged.
     pub(super) fn keep(&self) -> Result<()> {
         loop {

@@ -49,6 +49,14 @@ impl Bench {
         self.keys.take_in(self.position, week, used, dropped);
     }
 
+    /// The same so many times, each of them filed.
+    fn file(&mut self, now_ms: impl Fn(i64) -> i64, times: i64, random: &mut StdRng, count: usize) {
+        for time in 0..times {
+            self.commit(now_ms(time), keys(random, count));
+            self.keys.keep().unwrap();
+        }
+    }
+
     fn again(self, fresh_max: usize) -> Bench {
         let Bench {
             folder,
@@ -154,10 +162,7 @@ fn a_key_is_known_wherever_it_is_and_after_every_start() {
 fn what_is_in_a_file_leaves_the_table() {
     let mut random = random();
     let mut bench = Bench::new(10);
-    for _ in 0..200 {
-        bench.commit(0, keys(&mut random, 10));
-        bench.keys.keep().unwrap();
-    }
+    bench.file(|_| 0, 200, &mut random, 10);
     let rows = bench.disk.db.snapshot().len(&bench.disk.fresh).unwrap();
     assert!(rows <= 3, "{rows} rows are left");
     assert_eq!(bench.keys.rows.lock().len(), rows);
@@ -168,10 +173,7 @@ fn what_is_in_a_file_leaves_the_table() {
 fn keys_are_forgotten_after_the_week_after_theirs() {
     let mut random = random();
     let mut bench = Bench::new(1_000);
-    for week in 0..4 {
-        bench.commit(week * WEEK, keys(&mut random, 50));
-        bench.keys.keep().unwrap();
-    }
+    bench.file(|week| week * WEEK, 4, &mut random, 50);
     bench.commit(4 * WEEK - 1, keys(&mut random, 1));
     bench.known.retain(|(_, _, week)| *week >= 2);
     bench.knows_all();
@@ -302,9 +304,17 @@ fn a_file_that_was_damaged_gives_no_wrong_answer() {
             false => bytes[at] ^= 1 << random.random_range(0..8),
         }
         fs::write(&path, bytes).unwrap();
-        let Ok(file) = File::open(&path) else {
-            refused += 1;
-            continue;
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(why) => {
+                let cause = why.cause_chain().unwrap();
+                assert!(
+                    cause.contains("send_keys/-1_1_9.keys is damaged"),
+                    "{cause}"
+                );
+                refused += 1;
+                continue;
+            }
         };
         let (hash, used) = all.choose(&mut random).unwrap();
         match file.find(hash) {

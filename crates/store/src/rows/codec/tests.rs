@@ -397,6 +397,16 @@ proptest! {
     }
 
     #[test]
+    fn the_keys_of_a_commit_come_back(
+        week: i64, keys in vec((any::<[u8; 24]>(), uses()), 0..9), cut: Index, byte: u8,
+    ) {
+        let write = |out: &mut Vec<u8>| {
+            write_fresh(out, week, keys.iter().map(|(hash, used)| (hash, used)));
+        };
+        comes_back(&(week, keys.clone()), write, read_fresh, cut, byte)?;
+    }
+
+    #[test]
     fn reading_never_panics(mut bytes in vec(any::<u8>(), 0..200), is_row: bool) {
         if is_row && let Some(first) = bytes.first_mut() {
             *first = VERSION;
