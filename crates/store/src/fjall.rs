@@ -1,8 +1,9 @@
 //! The logs of chats and users on fjall, an LSM tree in this process.
 //!
 //! ```text
-//! write ──► queue ──► writer ──► commit and sync ──► caches ──► position ─┬─► answers
-//! read ───► caches ─► tables                                              └─► teller ──► Committed
+//! write ──► queue ──► writer ──► journal, synced ──► memtable and caches ──► position ──► teller ──► listeners, answers
+//!                                                    └─► flusher ──► engine
+//! read ───► caches ─► memtables ─► engine
 //! ```
 //! One thread decides and writes (`writer`), everybody reads (`reads`, `reader`). What a read finds
 //! was synced before; how far a reader has got is a position, which moves on when its commit is in the tables
@@ -11,12 +12,12 @@
 mod batch;
 mod claims;
 mod disk;
+mod engine;
 pub(crate) mod export;
 mod faults;
 mod feed;
 mod floor;
 mod health;
-mod journal;
 mod lists;
 mod outcome;
 mod reader;
@@ -25,7 +26,6 @@ mod recent;
 mod send_keys;
 mod shared;
 mod teller;
-mod unmade;
 mod verify;
 mod view;
 mod writer;
@@ -46,6 +46,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 pub use verify::{ChatDigest, PROBLEMS_MAX, Problem, Progress, Report};
 
+use disk::flusher;
 use send_keys::keeper;
 use shared::Shared;
 use teller::teller;
@@ -67,7 +68,8 @@ pub struct Options {
     pub commit_bytes_max: usize,
     /// How many writes may wait. Full: `OVERLOADED`.
     pub commit_queue_max: usize,
-    /// What all caches take together, in MiB. The newest writes are kept in memory besides, in tens of MiB.
+    /// What all caches take together, in MiB. The newest writes are in memory besides: up to 64 MiB, and under load as
+    /// much again for each 64 MiB that wait to be flushed.
     pub cache_mib: u64,
     /// A feed is kept of what is committed.
     pub feed: bool,
@@ -127,7 +129,7 @@ pub struct ChatLog {
     queue: RwLock<Option<SyncSender<Request>>>,
     queue_bytes_max: usize,
     long_reads: Arc<Semaphore>,
-    /// The writer, the teller and the keeper, until they are waited for.
+    /// The writer, the teller, the keeper and the flusher, until they are waited for.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -160,12 +162,18 @@ impl ChatLog {
         let (queue, requests) = sync_channel(options.commit_queue_max.max(1));
         let (teller, telling) = teller(committed);
         let queue_bytes_max = options.commit_bytes_max.saturating_mul(QUEUE_BATCHES_MAX);
-        let (keeper, keeping) = keeper(&shared.send_keys);
-        let writer = Writer::new(Arc::clone(&shared), options, requests, teller, keeper);
+        let (flusher, flushing) = flusher(&shared);
+        let to_flusher = flusher.clone();
+        let (keeper, keeping) = keeper(&shared.send_keys, move || to_flusher.wake());
+        // What a start has found in the journal.
+        keeper.wake();
+        let to_write = Arc::clone(&shared);
+        let writer = Writer::new(to_write, options, requests, teller, keeper, flusher);
         let threads = vec![
             thread("chats-writer", shared.health.watch(move || writer.run()))?,
             thread("chats-teller", move || telling.run())?,
             thread("chats-keeper", keeping)?,
+            thread("chats-flusher", flushing)?,
         ];
         let position = shared.visible.load(Ordering::Acquire);
         tracing::info!(position, "opened the logs of chats");

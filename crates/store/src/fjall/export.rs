@@ -6,12 +6,11 @@
 use std::ops::Bound;
 use std::path::Path;
 
-use ::fjall::{Keyspace, Readable as _};
 use tertulia_kit::error::Result;
 use tertulia_services::chats::Epoch;
 use tertulia_services::ids::ChatId;
 
-use super::disk::{Disk, unavailable};
+use super::disk::{Disk, Table};
 use super::send_keys::{AtOnce, SendKeys};
 use crate::moving::table::{Bounds, Cell, Row};
 use crate::rows::codec::{self, Corrupt};
@@ -47,34 +46,30 @@ type Span = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 impl Export {
     pub fn open(folder: &Path) -> Result<Export> {
-        let (disk, epoch) = Disk::open(folder, CACHE_BYTES, false)?;
-        let keys = SendKeys::open(folder, &disk)?;
-        let (_, send_keys) = keys.at_once(|| disk.db.snapshot())?;
+        let opened = Disk::open(folder, CACHE_BYTES, false)?;
+        let keys = SendKeys::open(folder, &opened.disk.engine, opened.send_keys)?;
         Ok(Export {
-            send_keys,
-            position: disk.position()?,
-            epoch,
-            disk,
+            send_keys: keys.at_once(),
+            position: opened.disk.position()?,
+            epoch: opened.epoch,
+            disk: opened.disk,
         })
     }
 
     /// How many rows a table has. Of logs that is known from their heads; others are counted.
     pub fn count(&self, log: Log) -> Result<u64> {
-        let count = |table: &Keyspace| {
-            let rows = self.disk.db.snapshot().len(table);
-            rows.map(|rows| rows as u64).map_err(unavailable)
-        };
+        let count = |table| self.disk.moment().count(table);
         match log {
-            Log::Events => self.heads(&self.disk.chats, |row| Ok(codec::read_marks(row)?.head)),
-            Log::UserEvents => self.heads(&self.disk.user_heads, codec::read_head),
+            Log::Events => self.heads(Table::Chats, |row| Ok(codec::read_marks(row)?.head)),
+            Log::UserEvents => self.heads(Table::UserHeads, codec::read_head),
             Log::ChatsOfUsers => self.count_index(index::CHAT_OF),
             Log::Index => {
                 let elsewhere =
                     self.count_index(index::CHAT_OF)? + self.count_index(index::LISTED)?;
-                Ok(count(&self.disk.index)? - elsewhere)
+                Ok(count(Table::Index)? - elsewhere)
             }
             Log::SendKeys => Ok(self.send_keys.count()),
-            log => count(self.table(log)),
+            log => count(table_of(log)),
         }
     }
 
@@ -91,13 +86,7 @@ impl Export {
                 Some(key) if is_before(&from, key) => Bound::Excluded(key.clone()),
                 _ => from,
             };
-            // The engine does not take a span that ends before it begins.
-            if let (Bound::Excluded(from), Bound::Excluded(end)) = (&from, &end)
-                && from >= end
-            {
-                continue;
-            }
-            self.scan(self.table(log), (from, end), &mut batch, |key, content| {
+            self.scan(table_of(log), (from, end), &mut batch, |key, content| {
                 row(log, key, content).map_err(corrupt)
             })?;
         }
@@ -128,20 +117,9 @@ impl Export {
         Ok(())
     }
 
-    fn table(&self, log: Log) -> &Keyspace {
-        match log {
-            Log::Chats => &self.disk.chats,
-            Log::Events => &self.disk.events,
-            Log::Members => &self.disk.memberships,
-            Log::UserEvents => &self.disk.user_events,
-            Log::UserHeads => &self.disk.user_heads,
-            Log::ChatsOfUsers | Log::Index | Log::SendKeys => &self.disk.index,
-        }
-    }
-
     fn scan(
         &self,
-        table: &Keyspace,
+        table: Table,
         span: Span,
         batch: &mut Batch,
         row: impl Fn(&[u8], &[u8]) -> Result<Row>,
@@ -149,8 +127,8 @@ impl Export {
         if batch.is_full() {
             return Ok(());
         }
-        for found in self.disk.db.snapshot().range(table, span) {
-            let (key, content) = found.into_inner().map_err(unavailable)?;
+        for found in self.disk.moment().range(table, span) {
+            let (key, content) = found?;
             batch.push(row(&key, &content)?);
             if batch.is_full() {
                 break;
@@ -159,10 +137,10 @@ impl Export {
         Ok(())
     }
 
-    fn heads(&self, table: &Keyspace, head: impl Fn(&[u8]) -> Result<i64, Corrupt>) -> Result<u64> {
+    fn heads(&self, table: Table, head: impl Fn(&[u8]) -> Result<i64, Corrupt>) -> Result<u64> {
         let mut all = 0;
-        for row in self.disk.db.snapshot().iter(table) {
-            let row = row.value().map_err(unavailable)?;
+        for row in self.disk.moment().iter(table) {
+            let (_, row) = row?;
             all += head(&row).map_err(corrupt)?.cast_unsigned();
         }
         Ok(all)
@@ -170,13 +148,24 @@ impl Export {
 
     /// How many rows one of the small tables has.
     fn count_index(&self, table: u8) -> Result<u64> {
-        let rows = self.disk.db.snapshot().prefix(&self.disk.index, [table]);
+        let moment = self.disk.moment();
         let mut count = 0;
-        for row in rows {
-            row.key().map_err(unavailable)?;
+        for row in moment.range(Table::Index, [table]..[table + 1]) {
+            row?;
             count += 1;
         }
         Ok(count)
+    }
+}
+
+fn table_of(log: Log) -> Table {
+    match log {
+        Log::Chats => Table::Chats,
+        Log::Events => Table::Events,
+        Log::Members => Table::Memberships,
+        Log::UserEvents => Table::UserEvents,
+        Log::UserHeads => Table::UserHeads,
+        Log::ChatsOfUsers | Log::Index | Log::SendKeys => Table::Index,
     }
 }
 

@@ -1,10 +1,10 @@
 //! Folders of a format in which nobody knew where a chat stands in the lists of its members.
 
-use ::fjall::Readable as _;
 use tertulia_kit::error::Result;
 use tertulia_services::ids::{ChatId, UserId};
 
-use super::disk::{Disk, unavailable};
+use super::disk::{Disk, Table};
+use super::engine::unavailable;
 use crate::rows::index::{self, Changes};
 
 /// How many lines of lists are written at once.
@@ -16,8 +16,11 @@ pub fn fill(disk: &Disk) -> Result<()> {
     let reader = disk.reader();
     let mut lines = Changes::new();
     let (mut all, mut unreadable) = (0_u64, 0_u64);
-    for row in disk.db.snapshot().prefix(&disk.index, [index::CHAT_OF]) {
-        let key = row.key().map_err(unavailable)?;
+    let rows = reader
+        .at
+        .range(Table::Index, [index::CHAT_OF]..[index::CHAT_OF + 1]);
+    for row in rows {
+        let (key, _) = row?;
         let ([user, chat], _) = index::numbers(&key)?;
         // What can not be read is in no list; reading it would fail there as well, and `verify` tells of it.
         match reader.chat(ChatId(chat), None) {
@@ -45,9 +48,11 @@ pub fn fill(disk: &Disk) -> Result<()> {
 }
 
 fn write(disk: &Disk, lines: &mut Changes) -> Result<()> {
-    let mut batch = disk.batch(lines.len());
+    // Nothing is in the journal of such a folder, and much may come together here.
+    let table = disk.engine.table(Table::Index)?;
+    let mut batch = disk.engine.batch(lines.len());
     for (key, value) in std::mem::take(lines) {
-        batch.insert(&disk.index, key, value.unwrap_or_default());
+        batch.insert(table, key, value.unwrap_or_default());
     }
     batch.commit().map_err(unavailable)
 }

@@ -2,18 +2,18 @@
 //! an event that is there has its chat's head above it, and a message that was changed again while others
 //! were read is still found where it stood.
 //!
-//! Without that a reader could see half of a commit, because the engine makes a batch visible row by row to
-//! whoever does not ask for a moment.
+//! Without that a reader could see half of what belongs together.
 
 use std::ops::{ControlFlow, Deref, RangeBounds};
 use std::sync::Arc;
 
-use ::fjall::{Guard, Keyspace, Readable as _, Slice, Snapshot};
+use ::fjall::Slice;
 use tertulia_kit::error::Result;
 use tertulia_services::chats::{Event, Membership, Seq, UserEvent};
 use tertulia_services::ids::{ChatId, UserId};
 
-use super::disk::{Disk, META_POSITION, read_position, unavailable};
+use super::disk::{Disk, KeyValue, META_POSITION, Moment, Table};
+use super::engine::read_number;
 use crate::rows::codec::{self, Corrupt, Marks};
 use crate::rows::index::{Look, Span, Visit};
 use crate::rows::{Row, corrupt};
@@ -21,21 +21,18 @@ use crate::rows::{Row, corrupt};
 /// Reads.
 pub struct Reader<'a> {
     pub disk: &'a Disk,
-    pub at: Snapshot,
+    pub at: Moment<'a>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(disk: &'a Disk) -> Self {
-        Reader::at(disk, disk.db.snapshot())
-    }
-
-    pub(super) fn at(disk: &'a Disk, at: Snapshot) -> Self {
+        let at = disk.moment();
         Reader { disk, at }
     }
 
     /// The position of the last commit.
     pub fn position(&self) -> Result<u64> {
-        read_position(self.get(&self.disk.meta, META_POSITION.as_bytes())?)
+        read_number(self.get(Table::Meta, META_POSITION.as_bytes())?)
     }
 
     /// How far a chat has got.
@@ -95,13 +92,13 @@ impl<'a> Reader<'a> {
     /// The events of a chat from one seq to another, all of which are there.
     pub fn events(&self, chat: ChatId, from: Seq, to: Seq) -> Result<Vec<Arc<Event>>> {
         let read = |bytes: &[u8], seq| codec::read_event(bytes, chat, seq).map(|(_, event)| event);
-        self.log(&self.disk.events, chat.0, from, to, read)
+        self.log(Table::Events, chat.0, from, to, read)
     }
 
     /// The events of a user's own log from one seq to another, all of which are there.
     pub fn user_events(&self, user: UserId, from: Seq, to: Seq) -> Result<Vec<Arc<UserEvent>>> {
         let read = |bytes: &[u8], seq| codec::read_user_event(bytes, user, seq);
-        self.log(&self.disk.user_events, user.0, from, to, read)
+        self.log(Table::UserEvents, user.0, from, to, read)
     }
 
     /// Adds the events up to a head that were committed after a position, oldest first; false, with some of
@@ -116,8 +113,8 @@ impl<'a> Reader<'a> {
         let first = all.len();
         let range = codec::two_key(chat.0, 1)..=codec::two_key(chat.0, head);
         let mut expected = head;
-        for row in self.range(&self.disk.events, range).rev() {
-            let (key, bytes) = row.into_inner().map_err(unavailable)?;
+        for row in self.read(self.at.range_back(Table::Events, range)) {
+            let (key, bytes) = row?;
             if codec::read_event_position(&bytes).map_err(corrupt)? <= since {
                 break;
             }
@@ -139,7 +136,7 @@ impl<'a> Reader<'a> {
     /// What a chat is to somebody.
     pub fn membership(&self, chat: ChatId, user: UserId) -> Result<Option<Membership>> {
         let key = codec::two_key(chat.0, user.0);
-        let bytes = self.get(&self.disk.memberships, &key)?;
+        let bytes = self.get(Table::Memberships, &key)?;
         bytes
             .map(|bytes| codec::read_membership(&bytes).map_err(corrupt))
             .transpose()
@@ -154,7 +151,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Vec<(UserId, Membership)>> {
         let mut members = Vec::new();
         for row in self.member_rows(chat, after).take(limit) {
-            let (key, bytes) = row.into_inner().map_err(unavailable)?;
+            let (key, bytes) = row?;
             let (_, user) = codec::read_two_key(&key).map_err(corrupt)?;
             let membership = codec::read_membership(&bytes).map_err(corrupt)?;
             members.push((UserId(user), membership));
@@ -167,7 +164,7 @@ impl<'a> Reader<'a> {
         // The first of all ids belongs to nobody.
         self.member_rows(chat, UserId(i64::MIN))
             .map(|row| {
-                let key = row.key().map_err(unavailable)?;
+                let (key, _) = row?;
                 let (_, user) = codec::read_two_key(&key).map_err(corrupt)?;
                 Ok(UserId(user))
             })
@@ -177,12 +174,12 @@ impl<'a> Reader<'a> {
     /// The seq of the newest event of a user's own log.
     pub fn user_head(&self, user: UserId) -> Result<Seq> {
         let key = codec::id_key(user.0);
-        let bytes = self.get(&self.disk.user_heads, &key)?;
+        let bytes = self.get(Table::UserHeads, &key)?;
         bytes.map_or(Ok(0), |bytes| codec::read_head(&bytes).map_err(corrupt))
     }
 
-    pub(super) fn get(&self, table: &Keyspace, key: &[u8]) -> Result<Option<Slice>> {
-        let found = self.at.get(table, key).map_err(unavailable)?;
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>> {
+        let found = self.at.get(table, key)?;
         self.disk.reads.asked.add(1);
         self.disk.reads.rows.add(u64::from(found.is_some()));
         Ok(found)
@@ -190,36 +187,43 @@ impl<'a> Reader<'a> {
 
     pub(super) fn range<K: AsRef<[u8]>>(
         &self,
-        table: &Keyspace,
+        table: Table,
         range: impl RangeBounds<K>,
-    ) -> impl DoubleEndedIterator<Item = Guard> {
+    ) -> impl Iterator<Item = Result<KeyValue>> {
+        self.read(self.at.range(table, range))
+    }
+
+    /// Counts what is read.
+    fn read(
+        &self,
+        rows: impl Iterator<Item = Result<KeyValue>>,
+    ) -> impl Iterator<Item = Result<KeyValue>> {
         let reads = &self.disk.reads;
         reads.asked.add(1);
-        let rows = self.at.range(table, range);
         rows.inspect(|_| reads.rows.add(1))
     }
 
     fn chat_bytes(&self, id: ChatId) -> Result<Option<Slice>> {
         let key = codec::id_key(id.0);
-        self.get(&self.disk.chats, &key)
+        self.get(Table::Chats, &key)
     }
 
     fn event_bytes(&self, chat: ChatId, seq: Seq) -> Result<Option<Slice>> {
         let key = codec::two_key(chat.0, seq);
-        self.get(&self.disk.events, &key)
+        self.get(Table::Events, &key)
     }
 
-    fn member_rows(&self, chat: ChatId, after: UserId) -> impl Iterator<Item = Guard> {
+    fn member_rows(&self, chat: ChatId, after: UserId) -> impl Iterator<Item = Result<KeyValue>> {
         use std::ops::Bound::{Excluded, Included};
         let after = Excluded(codec::two_key(chat.0, after.0));
         let last = Included(codec::two_key(chat.0, i64::MAX));
-        self.range(&self.disk.memberships, (after, last))
+        self.range(Table::Memberships, (after, last))
     }
 
     /// Rows of a log from one seq to another. A row that is not there is a fault, never a shorter answer.
     fn log<T>(
         &self,
-        table: &Keyspace,
+        table: Table,
         id: i64,
         from: Seq,
         to: Seq,
@@ -232,7 +236,7 @@ impl<'a> Reader<'a> {
         let mut expected = from;
         let range = codec::two_key(id, from)..=codec::two_key(id, to);
         for row in self.range(table, range) {
-            let (key, bytes) = row.into_inner().map_err(unavailable)?;
+            let (key, bytes) = row?;
             let (_, seq) = codec::read_two_key(&key).map_err(corrupt)?;
             if seq != expected {
                 break;
@@ -249,12 +253,12 @@ impl<'a> Reader<'a> {
 
 impl Look for Reader<'_> {
     fn find(&self, key: &[u8]) -> Result<Option<impl Deref<Target = [u8]>>> {
-        self.get(&self.disk.index, key)
+        self.get(Table::Index, key)
     }
 
     fn walk(&self, span: &Span, visit: &mut Visit<'_>) -> Result<()> {
-        for row in self.range(&self.disk.index, span.range()) {
-            let (key, value) = row.into_inner().map_err(unavailable)?;
+        for row in self.range(Table::Index, span.range()) {
+            let (key, value) = row?;
             if let ControlFlow::Break(()) = visit(&key, &value)? {
                 break;
             }

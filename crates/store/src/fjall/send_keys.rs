@@ -1,17 +1,19 @@
 //! Which sendings are known, for seven days at least and fourteen at most.
 //!
 //! ```text
-//! commit ──► the table `fresh`, a row for each commit     (durable)
+//! commit ──► a row of the journal     (durable)
 //!        └─► fresh keys, in memory ──► sealed ──► a file ──► larger files     (`keeper`)
 //! ```
 //! A key is asked for with each message, is hardly ever there, and stands at no place that could be guessed. In a tree
 //! that is the dearest row of all: to look up, to put in its place, and to merge again and again. So the newest are in
 //! maps. When there are many of them they are sorted and written to a file that never changes, in which nobody looks
 //! whose key is not there, as far as a filter in memory knows; eight files are made one when they are of about the same
-//! size. What is in a file is dropped from the table. After a start the maps are made of what the table still has.
+//! size. A file of the journal goes when its keys are in such a file; after a start the maps are made of what is in the
+//! journal.
 //!
 //! The keys of each week are in files of their own, so that forgetting is removing files.
 
+mod before;
 mod file;
 mod filter;
 mod keeper;
@@ -21,19 +23,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use ::fjall::{Keyspace, OwnedWriteBatch, Readable as _, Snapshot};
+use ::fjall::Slice;
 use parking_lot::{Condvar, Mutex, RwLock};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use tertulia_kit::error::Result;
 use tertulia_services::chats::SEND_KEYS_KEPT_MS;
 use tertulia_services::chats::decide::Used;
 use tertulia_services::errors;
 
-use super::disk::{Disk, unavailable};
-use crate::rows::codec::{self, Corrupt, SendHash};
+use super::disk::make_folder;
+use super::engine::Engine;
+use crate::rows::codec::{self, SendHash};
 use crate::rows::corrupt;
 use file::{Content, File, Span};
 use merge::{Merged, Sorted};
@@ -48,23 +51,17 @@ const PARTS: usize = 64;
 const SEALED_MAX: usize = 4;
 /// How long the writer waits for that.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
-/// How many rows of the table are dropped with a commit.
-const DROPPED_AT_ONCE_MAX: usize = 64;
 const FOLDER: &str = "send_keys";
 /// How the tables of the formats up to 3 are called, before the number of their week.
 const TABLES_BEFORE: &str = "send_keys_";
+/// How the table of format 4 is called, with a row for each commit whose keys are in no file.
+const FRESH_BEFORE: &str = "fresh";
 
 /// The keys.
 pub struct SendKeys {
     folder: PathBuf,
-    /// A row for each commit that brought keys which are in no file.
-    table: Keyspace,
     /// Guards where which keys are. Only the writer and the keeper change it, and both only for a moment.
     kept: RwLock<Kept>,
-    /// The commits that have a row in the table, oldest first. Only the writer asks.
-    rows: Mutex<VecDeque<u64>>,
-    /// All keys of the commits up to this one are in files.
-    filed: AtomicU64,
     /// Something sealed was filed; goes with `sealed_count`.
     room: Condvar,
     /// How much is sealed and in no file.
@@ -98,62 +95,39 @@ pub struct AtOnce {
 }
 
 impl SendKeys {
-    /// Opens what there is in `folder`, and brings there what the tables of an older format have.
+    /// Opens what there is in `folder`, with what the journal has of it by the position of its commit, and brings
+    /// there what the tables of an older format have.
     ///
     /// # Errors
     /// `STORE_UNAVAILABLE` when something can not be read, `INTERNAL` when it is not what was written.
-    pub fn open(folder: &Path, disk: &Disk) -> Result<SendKeys> {
-        SendKeys::open_with(folder, disk, FRESH_MAX)
+    pub fn open(folder: &Path, engine: &Engine, journal: Vec<(u64, Slice)>) -> Result<SendKeys> {
+        SendKeys::open_with(folder, engine, journal, FRESH_MAX)
     }
 
-    fn open_with(folder: &Path, disk: &Disk, fresh_max: usize) -> Result<SendKeys> {
+    fn open_with(
+        folder: &Path,
+        engine: &Engine,
+        journal: Vec<(u64, Slice)>,
+        fresh_max: usize,
+    ) -> Result<SendKeys> {
         let folder = folder.join(FOLDER);
-        fs::create_dir_all(&folder).map_err(errors::store_unavailable)?;
+        make_folder(&folder).map_err(errors::store_unavailable)?;
         let mut files = open_files(&folder)?;
-        bring_tables(&folder, disk, &mut files)?;
-        let filed = files.values().flatten().map(|file| file.span.last).max();
-        let keys = SendKeys {
+        before::bring(&folder, engine, &mut files)?;
+        // Sealed, so that they come into files soon, and their files of the journal go.
+        let sealed: VecDeque<_> = fresh_of(journal, filed(&files))?.collect();
+        Ok(SendKeys {
             folder,
-            table: disk.fresh.clone(),
+            sealed_count: Mutex::new(sealed.len()),
             kept: RwLock::new(Kept {
                 fresh: Fresh::default(),
-                sealed: VecDeque::new(),
+                sealed,
                 files,
             }),
-            rows: Mutex::default(),
-            filed: AtomicU64::new(filed.unwrap_or(0)),
             room: Condvar::new(),
-            sealed_count: Mutex::new(0),
             is_closing: AtomicBool::new(false),
             fresh_max,
-        };
-        keys.read_fresh(&disk.db.snapshot())?;
-        Ok(keys)
-    }
-
-    /// Takes what is fresh from the table.
-    fn read_fresh(&self, at: &Snapshot) -> Result<()> {
-        let filed = self.filed.load(Ordering::Acquire);
-        let (mut rows, mut weeks) = (VecDeque::new(), BTreeMap::<i64, Fresh>::new());
-        for row in at.iter(&self.table) {
-            let (key, value) = row.into_inner().map_err(unavailable)?;
-            let position = position(&key)?;
-            rows.push_back(position);
-            if position <= filed {
-                continue;
-            }
-            let (week, used) = codec::read_fresh(&value).map_err(corrupt)?;
-            let fresh = weeks.entry(week).or_default();
-            fresh.take_in(week, position, used);
-        }
-        let newest = weeks.pop_last().map(|(_, fresh)| fresh).unwrap_or_default();
-        let sealed: VecDeque<_> = weeks.into_values().map(Arc::new).collect();
-        *self.rows.lock() = rows;
-        *self.sealed_count.lock() = sealed.len();
-        let mut kept = self.kept.write();
-        kept.fresh = newest;
-        kept.sealed = sealed;
-        Ok(())
+        })
     }
 
     /// The week of what is sent now. When the clock is behind the newest keys, it is theirs: keys do not age
@@ -203,81 +177,49 @@ impl SendKeys {
         Ok(None)
     }
 
-    /// Adds what a commit has to write, and says how many rows it drops; `row` is where rows are encoded.
-    pub fn write(
-        &self,
-        batch: &mut OwnedWriteBatch,
-        position: u64,
-        week: i64,
-        used: &FxHashMap<SendHash, Used>,
-        row: &mut Vec<u8>,
-    ) -> usize {
-        if used.is_empty() {
-            return 0;
-        }
-        codec::write_fresh(row, week, used.iter());
-        batch.insert(&self.table, position.to_be_bytes(), &row[..]);
-        let filed = self.filed.load(Ordering::Acquire);
-        let rows = self.rows.lock();
-        let filed = rows.iter().take_while(|position| **position <= filed);
-        let dropped = filed.take(DROPPED_AT_ONCE_MAX);
-        dropped
-            .map(|position| batch.remove(&self.table, position.to_be_bytes()))
-            .count()
-    }
-
-    /// Takes in what was committed, with so many rows dropped.
-    pub fn take_in(
-        &self,
-        position: u64,
-        week: i64,
-        used: FxHashMap<SendHash, Used>,
-        dropped: usize,
-    ) {
+    /// Takes in what was committed.
+    pub fn take_in(&self, position: u64, week: i64, used: FxHashMap<SendHash, Used>) {
         if used.is_empty() {
             return;
-        }
-        {
-            let mut rows = self.rows.lock();
-            rows.drain(..dropped);
-            rows.push_back(position);
         }
         self.kept.write().fresh.take_in(week, position, used);
     }
 
-    /// The keys at the commit of a snapshot, which `take` takes.
-    ///
-    /// # Errors
-    /// When the table can not be read.
-    pub fn at_once(&self, take: impl Fn() -> Snapshot) -> Result<(Snapshot, AtOnce)> {
-        // Rows are dropped from the table when there is a file that has them: that file must not be missing.
-        let (at, files) = loop {
-            let before = self.filed.load(Ordering::Acquire);
-            let files = self.kept.read().files.clone();
-            let at = take();
-            if self.filed.load(Ordering::Acquire) == before {
-                break (at, files);
-            }
-        };
-        let filed = files.values().flatten().map(|file| file.span.last).max();
+    /// The first commit whose keys are in no file; none when all are.
+    pub fn first_in_memory(&self) -> Option<u64> {
+        let kept = self.kept.read();
+        let fresh = std::iter::once(&kept.fresh).filter(|fresh| fresh.count > 0);
+        let sealed = kept.sealed.iter().map(Arc::as_ref);
+        sealed.chain(fresh).map(|keys| keys.first).min()
+    }
+
+    /// All keys as they are now.
+    pub fn at_once(&self) -> AtOnce {
+        let kept = self.kept.read();
         let mut fresh = BTreeMap::<i64, BTreeMap<SendHash, Content>>::new();
         let mut content = Vec::new();
-        for row in at.iter(&self.table) {
-            let (key, value) = row.into_inner().map_err(unavailable)?;
-            if Some(position(&key)?) <= filed {
-                continue;
-            }
-            let (week, used) = codec::read_fresh(&value).map_err(corrupt)?;
-            let of_week = fresh.entry(week).or_default();
-            for (hash, used) in used {
-                codec::write_used(&mut content, &used);
+        let in_memory = kept.sealed.iter().map(Arc::as_ref);
+        for keys in in_memory.chain([&kept.fresh]).filter(|keys| keys.count > 0) {
+            let of_week = fresh.entry(keys.week).or_default();
+            for (hash, used) in keys.iter() {
+                codec::write_used(&mut content, used);
                 of_week.insert(hash, Content::of(&content));
             }
         }
-        Ok((at, AtOnce { files, fresh }))
+        AtOnce {
+            files: kept.files.clone(),
+            fresh,
+        }
     }
 
-    fn seal(&self) -> Result<()> {
+    /// Seals what is fresh, if anything is.
+    ///
+    /// # Errors
+    /// `STORE_UNAVAILABLE` when too much is sealed and can not be written.
+    pub fn seal(&self) -> Result<()> {
+        if self.kept.read().fresh.count == 0 {
+            return Ok(());
+        }
         let mut sealed = self.sealed_count.lock();
         let is_full = |sealed: &mut usize| *sealed >= SEALED_MAX;
         if self
@@ -288,7 +230,8 @@ impl SendKeys {
             return Err(errors::store_unavailable("send keys can not be filed"));
         }
         let mut kept = self.kept.write();
-        let fresh = std::mem::take(&mut kept.fresh);
+        let next = Fresh::with_room(kept.fresh.count);
+        let fresh = std::mem::replace(&mut kept.fresh, next);
         kept.sealed.push_back(Arc::new(fresh));
         *sealed += 1;
         Ok(())
@@ -320,17 +263,23 @@ impl Kept {
 
 impl Default for Fresh {
     fn default() -> Fresh {
-        Fresh {
-            week: 0,
-            first: 0,
-            last: 0,
-            used: std::array::from_fn(|_| FxHashMap::default()),
-            count: 0,
-        }
+        Fresh::with_room(0)
     }
 }
 
 impl Fresh {
+    /// For about so many keys: where there were many there will be many again.
+    fn with_room(keys: usize) -> Fresh {
+        let map = |_| FxHashMap::with_capacity_and_hasher(keys / PARTS, FxBuildHasher);
+        Fresh {
+            week: 0,
+            first: 0,
+            last: 0,
+            used: std::array::from_fn(map),
+            count: 0,
+        }
+    }
+
     fn take_in(
         &mut self,
         week: i64,
@@ -428,73 +377,30 @@ fn open_files(folder: &Path) -> Result<BTreeMap<i64, Vec<Arc<File>>>> {
     Ok(files)
 }
 
-/// Makes files of the tables of an older format, and drops the tables.
-fn bring_tables(
-    folder: &Path,
-    disk: &Disk,
-    files: &mut BTreeMap<i64, Vec<Arc<File>>>,
-) -> Result<()> {
-    let tables = disk
-        .db
-        .list_keyspace_names()
-        .into_iter()
-        .filter_map(|name| {
-            let week = name.strip_prefix(TABLES_BEFORE)?.parse::<i64>().ok()?;
-            Some((week, name))
-        });
-    let tables: Vec<_> = tables.collect();
-    if tables.is_empty() {
-        return Ok(());
-    }
-    let position = disk.position()?;
-    for (week, name) in tables {
-        tracing::info!(
-            week,
-            "the send keys of a week are brought into a file, once"
-        );
-        let table = disk.table(&name)?;
-        let keys = disk.db.snapshot().iter(&table).count() as u64;
-        if keys > 0 {
-            let span = Span {
-                week,
-                first: 0,
-                last: position,
-            };
-            let file = Arc::new(bring_table(folder, disk, &table, span, keys)?);
-            files.entry(week).or_default().insert(0, file);
-        }
-        disk.db.delete_keyspace(table).map_err(unavailable)?;
-        tracing::info!(week, keys, "the send keys of a week are in a file");
-    }
-    Ok(())
+/// The last commit whose keys are in files.
+fn filed(files: &BTreeMap<i64, Vec<Arc<File>>>) -> u64 {
+    let last = files.values().flatten().map(|file| file.span.last);
+    last.max().unwrap_or(0)
 }
 
-fn bring_table(
-    folder: &Path,
-    disk: &Disk,
-    table: &Keyspace,
-    span: Span,
-    keys: u64,
-) -> Result<File> {
-    let mut file = file::Writer::begin(folder, span, keys).map_err(errors::store_unavailable)?;
-    for row in disk.db.snapshot().iter(table) {
-        let (hash, content) = row.into_inner().map_err(unavailable)?;
-        let hash = (*hash).try_into();
-        let hash = hash.map_err(|_| corrupt(Corrupt("a send key of another length")))?;
-        file.add(&hash, &content)
-            .map_err(errors::store_unavailable)?;
+/// The keys of commits behind `filed`, by week, oldest first.
+fn fresh_of(
+    rows: impl IntoIterator<Item = (u64, Slice)>,
+    filed: u64,
+) -> Result<impl Iterator<Item = Arc<Fresh>>> {
+    let mut weeks = BTreeMap::<i64, Fresh>::new();
+    for (position, row) in rows {
+        if position > filed {
+            let (week, used) = codec::read_fresh(&row).map_err(corrupt)?;
+            weeks.entry(week).or_default().take_in(week, position, used);
+        }
     }
-    File::open(&file.finish().map_err(errors::store_unavailable)?)
+    Ok(weeks.into_values().map(Arc::new))
 }
 
 /// In which of the maps a key is. The last byte is of the hash, and not of its user.
 fn part(hash: &SendHash) -> usize {
     usize::from(hash[23]) % PARTS
-}
-
-fn position(key: &[u8]) -> Result<u64> {
-    let key = key.try_into().map(u64::from_be_bytes);
-    key.map_err(|_| corrupt(Corrupt("a key of another length")))
 }
 
 #[cfg(test)]

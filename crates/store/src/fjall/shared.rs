@@ -60,10 +60,11 @@ impl Shared {
     pub fn open(folder: &Path, options: &Options, clock: SharedClock) -> Result<Shared> {
         let sixteenth = (options.cache_mib.max(1) << 20) / 16;
         // Most for the engine's blocks; the rows of chats are asked for at every send and every connect.
-        let (disk, epoch) = Disk::open(folder, sixteenth * 8, options.feed)?;
+        let opened = Disk::open(folder, sixteenth * 8, options.feed)?;
+        let (disk, epoch) = (opened.disk, opened.epoch);
         let position = disk.position()?;
         Ok(Shared {
-            send_keys: Arc::new(SendKeys::open(folder, &disk)?),
+            send_keys: Arc::new(SendKeys::open(folder, &disk.engine, opened.send_keys)?),
             disk,
             epoch,
             clock,

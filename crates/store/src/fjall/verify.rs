@@ -9,12 +9,12 @@ mod rows;
 
 use std::sync::Arc;
 
-use ::fjall::Readable as _;
 use tertulia_kit::error::Result;
 use tertulia_services::errors;
 use tertulia_services::ids::{ChatId, UserId};
 
 use super::ChatLog;
+use super::disk::Table;
 use super::shared::Shared;
 use crate::rows::{codec, corrupt};
 use chat::ChatCheck;
@@ -40,14 +40,15 @@ impl ChatLog {
 }
 
 fn verify(shared: &Shared, progress: &dyn Fn(Progress)) -> Result<Report> {
-    let (at, keys) = shared.send_keys.at_once(|| shared.disk.db.snapshot())?;
-    let reader = shared.disk.reader_at(at);
+    // Before the reader: what a key leads to was committed with it.
+    let keys = shared.send_keys.at_once();
+    let reader = shared.disk.reader();
     let mut notes = Notes::new(reader.position()?);
     {
-        let mut events = Rows::of(reader.at.iter(&shared.disk.events));
-        let mut members = Rows::of(reader.at.iter(&shared.disk.memberships));
-        for row in reader.at.iter(&shared.disk.chats) {
-            let read = rows::read(row).and_then(|(key, value)| {
+        let mut events = Rows::of(reader.at.iter(Table::Events));
+        let mut members = Rows::of(reader.at.iter(Table::Memberships));
+        for row in reader.at.iter(Table::Chats) {
+            let read = row.and_then(|(key, value)| {
                 let id = ChatId(codec::read_id_key(&key).map_err(corrupt)?);
                 Ok((id, codec::read_chat(&value, id)))
             });

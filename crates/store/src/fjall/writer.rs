@@ -11,20 +11,20 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use ::fjall::PersistMode;
 use tertulia_kit::error::{Failure, Result};
 use tertulia_services::chats::decide::decide;
 use tertulia_services::chats::{Act, Command, Done, Fact};
 use tertulia_services::errors;
 use tokio::sync::oneshot;
 
-use super::batch::batch;
-use super::disk::unavailable;
+use super::batch;
+use super::disk::{Batch, Flusher};
 use super::outcome::{Outcome, again};
 use super::send_keys::Keeper;
 use super::teller::{Teller, Told};
 use super::view::Under;
 use super::{CrashPoint, Options, Sabotage, Shared};
+use crate::rows::codec;
 use crate::rows::round::Round;
 use crate::rows::view::{Ahead, Seen};
 
@@ -77,12 +77,16 @@ pub struct Writer {
     teller: Teller,
     /// Files the send keys.
     keeper: Keeper,
+    /// Brings into the engine what was committed.
+    flusher: Flusher,
     /// Of the last commit.
     position: u64,
     /// A commit failed, and what is on disk was not read since.
     unsure: bool,
     /// Messages written since the start, for [`CrashPoint`].
     sends: u64,
+    /// What is committed next.
+    batch: Batch,
     /// Where rows are encoded.
     row: Vec<u8>,
 }
@@ -94,6 +98,7 @@ impl Writer {
         queue: Receiver<Request>,
         teller: Teller,
         keeper: Keeper,
+        flusher: Flusher,
     ) -> Writer {
         let position = shared.visible.load(Ordering::Acquire);
         Writer {
@@ -102,9 +107,11 @@ impl Writer {
             queue,
             teller,
             keeper,
+            flusher,
             position,
             unsure: false,
             sends: 0,
+            batch: Batch::new(),
             row: Vec::with_capacity(1 << 10),
         }
     }
@@ -146,7 +153,8 @@ impl Writer {
                 return;
             }
         };
-        let mut round = Round::new(self.position + 1, requests.len());
+        let commands = requests.iter().map(|request| request.commands.len()).sum();
+        let mut round = Round::new(self.position + 1, commands, requests.len());
         let mut outcomes = Vec::with_capacity(requests.len());
         match self.decide(&mut round, requests, &mut outcomes) {
             Ok(()) => self.finish(round, outcomes, week),
@@ -154,7 +162,7 @@ impl Writer {
         }
     }
 
-    /// What a round needs before it can begin: the week of its send keys.
+    /// What a round needs before it can begin: room, and the week of its send keys.
     fn prepare(&mut self) -> Result<i64> {
         if self.shared.health.is_closed() {
             return Err(errors::store_closed());
@@ -165,7 +173,14 @@ impl Writer {
             self.position = position;
             self.unsure = false;
         }
-        let week = self.shared.send_keys.current(self.shared.clock.now_ms());
+        let (disk, keys) = (&self.shared.disk, &self.shared.send_keys);
+        if disk.is_full() {
+            disk.seal()?;
+            self.flusher.wake();
+            // A file of the journal can only go when its send keys are in a file, too.
+            keys.seal()?;
+        }
+        let week = keys.current(self.shared.clock.now_ms());
         self.keeper.wake();
         week
     }
@@ -213,16 +228,15 @@ impl Writer {
         }
         let crash = self.crash_in(&round);
         crash_if(crash == Some(CrashPoint::BeforeCommit));
-        let dropped = match self.commit(&round, week) {
-            Ok(dropped) => dropped,
-            Err(failure) => return self.fail(outcomes, &failure),
-        };
+        if let Err(failure) = self.commit(&round, week) {
+            return self.fail(outcomes, &failure);
+        }
         crash_if(crash == Some(CrashPoint::AfterCommitBeforeAck));
         self.position = round.position;
         self.shared.health.commit_succeeded();
         let used = std::mem::take(&mut round.used);
         let keys = &self.shared.send_keys;
-        keys.take_in(round.position, week, used, dropped);
+        keys.take_in(round.position, week, used);
         let facts = self.shared.take_in(round);
         self.shared.health.end();
         if crash == Some(CrashPoint::AfterAckBeforePublish) {
@@ -273,18 +287,19 @@ impl Writer {
         }
     }
 
-    /// Says how many rows of send keys it dropped.
-    fn commit(&mut self, round: &Round, week: i64) -> Result<usize> {
+    fn commit(&mut self, round: &Round, week: i64) -> Result<()> {
         let shared = &self.shared;
+        self.batch.clear();
         shared.faults.before_commit()?;
-        let mut batch = batch(round, &shared.disk, &mut self.row);
-        let keys = &shared.send_keys;
-        let dropped = keys.write(&mut batch, round.position, week, &round.used, &mut self.row);
-        if shared.sabotage == Some(Sabotage::AckBeforeSync) {
-            batch = batch.durability(Some(PersistMode::Buffer));
+        batch::fill(&mut self.batch, round, shared.disk.is_fed, &mut self.row);
+        if !round.used.is_empty() {
+            codec::write_fresh(&mut self.row, week, round.used.iter());
+            self.batch.insert_send_keys(round.position, &self.row);
         }
-        batch.commit().map_err(unavailable)?;
-        Ok(dropped)
+        match shared.sabotage {
+            Some(Sabotage::AckBeforeSync) => shared.disk.commit_unsynced(&mut self.batch),
+            _ => shared.disk.commit(&mut self.batch),
+        }
     }
 
     /// The crash that a test asked for, when this is the round for it.

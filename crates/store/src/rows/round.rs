@@ -85,12 +85,13 @@ struct Turn {
 }
 
 impl Round {
-    /// An empty one for the commit `position`, with room for so many commands.
-    pub fn new(position: u64, commands: usize) -> Round {
+    /// An empty one for the commit `position`, with room for so many commands of so many callers.
+    pub fn new(position: u64, commands: usize, callers: usize) -> Round {
         Round {
             position,
             sends: 0,
-            chats: with_room(commands),
+            // What one writes at once is mostly for one chat.
+            chats: with_room(callers),
             memberships: FxHashMap::default(),
             own_heads: FxHashMap::default(),
             audiences: FxHashMap::default(),

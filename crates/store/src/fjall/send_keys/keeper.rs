@@ -1,5 +1,5 @@
 //! Who writes sealed keys to files, and makes large files of small ones. It is nobody's way: until a file is there, its
-//! keys are found in memory, and after a start in the table.
+//! keys are found in memory, and after a start in the journal.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// After how many rows of a large file it is asked whether the store closes.
 const ASKED_AFTER: usize = 65_536;
 
-/// The end of the writer. When it is dropped the keeper ends soon: what is sealed is still in the table.
+/// The end of the writer. When it is dropped the keeper ends soon: what is sealed is still in the journal.
 pub struct Keeper {
     keys: Arc<SendKeys>,
     waker: SyncSender<()>,
@@ -42,18 +42,22 @@ impl Drop for Keeper {
     }
 }
 
-/// The end of the writer, and what the thread of the keeper runs until that end is dropped.
-pub fn keeper(keys: &Arc<SendKeys>) -> (Keeper, impl FnOnce() + Send + 'static) {
+/// The end of the writer, and what the thread of the keeper runs until that end is dropped. `filed` is called when keys
+/// have come into a file.
+pub fn keeper(
+    keys: &Arc<SendKeys>,
+    filed: impl Fn() + Send + 'static,
+) -> (Keeper, impl FnOnce() + Send + 'static) {
     let (waker, woken) = sync_channel(1);
     let keeper = Keeper {
         keys: Arc::clone(keys),
         waker,
     };
     let keys = Arc::clone(keys);
-    (keeper, move || run(&keys, &woken))
+    (keeper, move || run(&keys, &woken, &filed))
 }
 
-fn run(keys: &SendKeys, woken: &Receiver<()>) {
+fn run(keys: &SendKeys, woken: &Receiver<()>, filed: &dyn Fn()) {
     let mut has_failed = false;
     loop {
         let woken = match has_failed {
@@ -64,7 +68,10 @@ fn run(keys: &SendKeys, woken: &Receiver<()>) {
             return;
         }
         match keys.keep() {
-            Ok(()) => has_failed = false,
+            Ok(()) => {
+                has_failed = false;
+                filed();
+            }
             Err(_) if keys.is_closing.load(Ordering::Relaxed) => return,
             Err(why) => {
                 if !has_failed {
@@ -108,7 +115,6 @@ impl SendKeys {
             let mut kept = self.kept.write();
             kept.files.entry(span.week).or_default().push(file);
             kept.sealed.pop_front();
-            self.filed.fetch_max(span.last, Ordering::Release);
         }
         *self.sealed_count.lock() -= 1;
         self.room.notify_all();

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 use tertulia_services::ids::{ChatId, ScheduledId};
 
 use super::*;
-use crate::fjall::disk::META_POSITION;
+use crate::fjall::disk::{Batch, Disk, META_POSITION, Table};
 
 const WEEK: i64 = SEND_KEYS_KEPT_MS;
 
@@ -19,11 +19,16 @@ struct Bench {
     known: Vec<(SendHash, Used, i64)>,
 }
 
+fn open(folder: &Path, fresh_max: usize) -> (Disk, SendKeys) {
+    let opened = Disk::open(folder, 1 << 20, false).unwrap();
+    let keys = SendKeys::open_with(folder, &opened.disk.engine, opened.send_keys, fresh_max);
+    (opened.disk, keys.unwrap())
+}
+
 impl Bench {
     fn new(fresh_max: usize) -> Bench {
         let folder = tempfile::tempdir().unwrap();
-        let (disk, _) = Disk::open(folder.path(), 1 << 20, false).unwrap();
-        let keys = SendKeys::open_with(folder.path(), &disk, fresh_max).unwrap();
+        let (disk, keys) = open(folder.path(), fresh_max);
         Bench {
             folder,
             disk,
@@ -40,13 +45,16 @@ impl Bench {
             .extend(keys.iter().map(|(hash, used)| (*hash, used.clone(), week)));
         let used: FxHashMap<_, _> = keys.into_iter().collect();
         self.position += 1;
-        let mut batch = self.disk.batch(8);
-        let dropped = self
-            .keys
-            .write(&mut batch, self.position, week, &used, &mut Vec::new());
-        batch.insert(&self.disk.meta, META_POSITION, self.position.to_be_bytes());
-        batch.commit().unwrap();
-        self.keys.take_in(self.position, week, used, dropped);
+        let mut batch = Batch::new();
+        if !used.is_empty() {
+            let mut row = Vec::new();
+            codec::write_fresh(&mut row, week, used.iter());
+            batch.insert_send_keys(self.position, &row);
+        }
+        let position = self.position.to_be_bytes();
+        batch.insert(Table::Meta, META_POSITION.as_bytes(), &position);
+        self.disk.commit(&mut batch).unwrap();
+        self.keys.take_in(self.position, week, used);
     }
 
     /// The same so many times, each of them filed.
@@ -66,8 +74,7 @@ impl Bench {
             known,
         } = self;
         drop((keys, disk));
-        let (disk, _) = Disk::open(folder.path(), 1 << 20, false).unwrap();
-        let keys = SendKeys::open_with(folder.path(), &disk, fresh_max).unwrap();
+        let (disk, keys) = open(folder.path(), fresh_max);
         Bench {
             folder,
             disk,
@@ -84,7 +91,7 @@ impl Bench {
         for _ in 0..100 {
             assert_eq!(self.keys.find(&rand::random()).unwrap(), None);
         }
-        let (_, at_once) = self.keys.at_once(|| self.disk.db.snapshot()).unwrap();
+        let at_once = self.keys.at_once();
         assert_eq!(at_once.count(), self.known.len() as u64);
         let mut all = Vec::new();
         for week in at_once.weeks_from(i64::MIN) {
@@ -159,13 +166,20 @@ fn a_key_is_known_wherever_it_is_and_after_every_start() {
 }
 
 #[test]
-fn what_is_in_a_file_leaves_the_table() {
+fn it_is_known_from_which_commit_on_keys_are_in_memory() {
     let mut random = random();
     let mut bench = Bench::new(10);
-    bench.file(|_| 0, 200, &mut random, 10);
-    let rows = bench.disk.db.snapshot().len(&bench.disk.fresh).unwrap();
-    assert!(rows <= 3, "{rows} rows are left");
-    assert_eq!(bench.keys.rows.lock().len(), rows);
+    assert_eq!(bench.keys.first_in_memory(), None);
+    bench.file(|_| 0, 50, &mut random, 10);
+    assert_eq!(bench.keys.first_in_memory(), Some(50));
+    bench.keys.seal().unwrap();
+    bench.commit(0, keys(&mut random, 1));
+    assert_eq!(bench.keys.first_in_memory(), Some(50));
+    bench.keys.keep().unwrap();
+    assert_eq!(bench.keys.first_in_memory(), Some(51));
+    bench.keys.seal().unwrap();
+    bench.keys.keep().unwrap();
+    assert_eq!(bench.keys.first_in_memory(), None);
     bench.again(10).knows_all();
 }
 
@@ -209,7 +223,7 @@ fn a_start_takes_away_what_was_not_finished_and_what_was_merged() {
     };
     bench.keys.current(0).unwrap();
     bench.keys.keep().unwrap();
-    let (_, at_once) = bench.keys.at_once(|| bench.disk.db.snapshot()).unwrap();
+    let at_once = bench.keys.at_once();
     let mut file = file::Writer::begin(&folder, all, 20).unwrap();
     for row in at_once.of_week(0, None).unwrap() {
         let (hash, content) = row.unwrap();
@@ -229,11 +243,11 @@ fn the_tables_of_an_older_format_become_files_once() {
     let mut random = random();
     let mut bench = Bench::new(1_000);
     bench.position = 7;
-    let mut batch = bench.disk.batch(1);
-    batch.insert(&bench.disk.meta, META_POSITION, 7_u64.to_be_bytes());
-    batch.commit().unwrap();
+    let engine = &bench.disk.engine;
+    let meta = engine.table(Table::Meta).unwrap();
+    meta.insert(META_POSITION, 7_u64.to_be_bytes()).unwrap();
     for week in [3, 4] {
-        let table = bench.disk.table(&format!("{TABLES_BEFORE}{week}")).unwrap();
+        let table = engine.old_table(&format!("{TABLES_BEFORE}{week}")).unwrap();
         for (hash, used) in keys(&mut random, 300) {
             let mut content = Vec::new();
             codec::write_used(&mut content, &used);
@@ -241,15 +255,42 @@ fn the_tables_of_an_older_format_become_files_once() {
             bench.known.push((hash, used, week));
         }
     }
-    bench.disk.table("send_keys_2").unwrap();
+    engine.old_table("send_keys_2").unwrap();
     let mut bench = bench.again(1_000);
     bench.knows_all();
-    let names = bench.disk.db.list_keyspace_names();
+    let names = bench.disk.engine.db.list_keyspace_names();
     assert!(names.iter().all(|name| !name.starts_with(TABLES_BEFORE)));
     bench.commit(4 * WEEK, keys(&mut random, 5));
     let bench = bench.again(1_000);
     bench.knows_all();
     assert_eq!(bench.files().len(), 2);
+}
+
+#[test]
+fn the_table_of_the_newest_keys_of_format_4_becomes_a_file_once() {
+    let mut random = random();
+    let mut bench = Bench::new(1_000);
+    bench.commit(0, keys(&mut random, 5));
+    bench.keys.seal().unwrap();
+    bench.keys.keep().unwrap();
+    let engine = &bench.disk.engine;
+    let table = engine.old_table(FRESH_BEFORE).unwrap();
+    // The first of them is in a file already.
+    for (position, week) in [(1_u64, 0), (2, 0), (3, 1)] {
+        let used: FxHashMap<_, _> = keys(&mut random, 20).into_iter().collect();
+        let mut row = Vec::new();
+        codec::write_fresh(&mut row, week, used.iter());
+        table.insert(position.to_be_bytes(), row).unwrap();
+        let known = used.into_iter().map(|(hash, used)| (hash, used, week));
+        bench.known.extend(known.filter(|_| position > 1));
+    }
+    drop(table);
+    let bench = bench.again(1_000);
+    bench.knows_all();
+    assert!(!bench.disk.engine.db.keyspace_exists(FRESH_BEFORE));
+    let bench = bench.again(1_000);
+    bench.knows_all();
+    assert_eq!(bench.files().len(), 3);
 }
 
 #[test]

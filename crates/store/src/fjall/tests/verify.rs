@@ -1,12 +1,12 @@
 //! A check finds nothing in what was written, and finds what was done to it since.
 
-use ::fjall::{Keyspace, Readable as _};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use tertulia_services::chats::{Draft, Forward, ForwardedCopy, Invite, ListPlace, Role};
 
 use super::*;
+use crate::fjall::disk::{Batch, Table};
 use crate::rows::codec;
 
 /// A store with something in every table.
@@ -226,19 +226,19 @@ fn says(words: &str, expected: &str) {
 
 #[tokio::test]
 async fn a_lost_event_is_found() {
-    let words = after(|shared| shared.disk.events.remove(event_key(3)).unwrap()).await;
+    let words = after(|shared| put(shared, Table::Events, &event_key(3), None)).await;
     says(&words, "chat 100, seq 4, the event before it is 2");
     says(
         &words,
         "chat 100, seq 3, a send key that it was not sent with",
     );
-    let words = after(|shared| shared.disk.events.remove(codec::two_key(2, 4)).unwrap()).await;
+    let words = after(|shared| put(shared, Table::Events, &codec::two_key(2, 4), None)).await;
     says(&words, "chat 2, the head is 3, and the chat says 4");
 }
 
 #[tokio::test]
 async fn a_changed_event_is_found() {
-    let words = after(|shared| shared.disk.events.insert(event_key(3), [2, 7]).unwrap()).await;
+    let words = after(|shared| put(shared, Table::Events, &event_key(3), Some(&[2, 7]))).await;
     says(
         &words,
         "chat 100, seq 3, a stored row can not be read: too short",
@@ -249,7 +249,7 @@ async fn a_changed_event_is_found() {
 async fn a_lost_member_is_found() {
     let words = after(|shared| {
         let key = codec::two_key(100, 2);
-        shared.disk.memberships.remove(key).unwrap();
+        put(shared, Table::Memberships, &key, None);
     })
     .await;
     says(
@@ -265,9 +265,9 @@ async fn a_lost_member_is_found() {
 #[tokio::test]
 async fn a_chat_that_can_not_be_read_is_found_and_the_others_are_checked() {
     let words = after(|shared| {
-        shared.disk.chats.insert(codec::id_key(2), [9]).unwrap();
-        shared.disk.chats.remove(codec::id_key(101)).unwrap();
-        shared.disk.events.remove(event_key(3)).unwrap();
+        put(shared, Table::Chats, &codec::id_key(2), Some(&[9]));
+        put(shared, Table::Chats, &codec::id_key(101), None);
+        put(shared, Table::Events, &event_key(3), None);
     })
     .await;
     says(
@@ -283,8 +283,8 @@ async fn a_chat_that_can_not_be_read_is_found_and_the_others_are_checked() {
 async fn a_lost_own_event_is_found() {
     let words = after(|shared| {
         let key = codec::two_key(1, 2);
-        shared.disk.user_events.remove(key).unwrap();
-        shared.disk.user_heads.remove(codec::id_key(3)).unwrap();
+        put(shared, Table::UserEvents, &key, None);
+        put(shared, Table::UserHeads, &codec::id_key(3), None);
     })
     .await;
     says(&words, "user 1, seq 3, the event before it is 1");
@@ -294,9 +294,8 @@ async fn a_lost_own_event_is_found() {
 #[tokio::test]
 async fn every_row_of_the_small_tables_is_missed_when_it_is_gone() {
     let bench = full().await;
-    let index = &bench.log.shared.disk.index;
-    let rows = bench.log.shared.disk.db.snapshot().iter(index);
-    let rows: Vec<_> = rows.map(|row| row.into_inner().unwrap()).collect();
+    let shared = &bench.log.shared;
+    let rows: Vec<_> = rows(shared, Table::Index);
     let tables: std::collections::BTreeSet<u8> = rows.iter().map(|(key, _)| key[0]).collect();
     assert_eq!(tables.len(), 17, "a table has no row in this test");
     for (key, value) in rows {
@@ -304,10 +303,10 @@ async fn every_row_of_the_small_tables_is_missed_when_it_is_gone() {
         if key[0] == 3 {
             continue;
         }
-        index.remove(key.clone()).unwrap();
+        put(shared, Table::Index, &key, None);
         let report = check(&bench).await;
         assert!(report.problem_count > 0, "{key:?}");
-        index.insert(key, value).unwrap();
+        put(shared, Table::Index, &key, Some(&value));
     }
     assert_eq!(check(&bench).await.problem_count, 0);
 }
@@ -319,32 +318,47 @@ async fn no_damage_makes_a_reader_panic() {
     let mut random = StdRng::seed_from_u64(seed);
     let bench = full().await;
     let shared = &bench.log.shared;
-    let disk = &shared.disk;
     let tables = [
-        &disk.chats,
-        &disk.events,
-        &disk.memberships,
-        &disk.user_events,
-        &disk.index,
+        Table::Chats,
+        Table::Events,
+        Table::Memberships,
+        Table::UserEvents,
+        Table::Index,
     ];
     for _ in 0..150 {
         let table = *tables.choose(&mut random).unwrap();
         let (key, value) = damaged(table, shared, &mut random);
-        let whole = table.get(&key).unwrap().unwrap();
-        table.insert(&key, value).unwrap();
+        let whole = shared.disk.moment().get(table, &key).unwrap().unwrap();
+        put(shared, table, &key, Some(&value));
         shared.forget(0);
         check(&bench).await;
         read_everything(&bench).await;
-        table.insert(&key, whole).unwrap();
+        put(shared, table, &key, Some(&whole));
     }
     shared.forget(0);
     assert_eq!(check(&bench).await.problem_count, 0);
 }
 
+fn rows(shared: &Shared, table: Table) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let moment = shared.disk.moment();
+    let rows = moment.iter(table).map(Result::unwrap);
+    rows.map(|(key, value)| (key.to_vec(), value.to_vec()))
+        .collect()
+}
+
+/// Makes a row another one than was committed, or takes it away.
+fn put(shared: &Shared, table: Table, key: &[u8], value: Option<&[u8]>) {
+    let mut batch = Batch::new();
+    match value {
+        None => batch.remove(table, key),
+        Some(value) => batch.insert(table, key, value),
+    }
+    shared.disk.commit(&mut batch).unwrap();
+}
+
 /// A row of a table with another value.
-fn damaged(table: &Keyspace, shared: &Shared, random: &mut StdRng) -> (Vec<u8>, Vec<u8>) {
-    let rows = shared.disk.db.snapshot().iter(table);
-    let rows: Vec<_> = rows.map(|row| row.into_inner().unwrap()).collect();
+fn damaged(table: Table, shared: &Shared, random: &mut StdRng) -> (Vec<u8>, Vec<u8>) {
+    let rows = rows(shared, table);
     let (key, value) = rows.choose(random).unwrap();
     let mut value = value.to_vec();
     if value.is_empty() || random.random_bool(0.3) {

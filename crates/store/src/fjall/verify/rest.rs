@@ -1,14 +1,13 @@
 //! What is not of one chat: own logs, the small tables, send keys.
 
-use ::fjall::Readable as _;
 use tertulia_kit::error::Result;
 use tertulia_services::chats::Seq;
 use tertulia_services::chats::decide::Used;
 use tertulia_services::ids::UserId;
 
 use super::report::Notes;
-use super::rows::read;
 use crate::fjall::claims;
+use crate::fjall::disk::Table;
 use crate::fjall::reader::Reader;
 use crate::fjall::send_keys::AtOnce;
 use crate::rows::codec;
@@ -17,8 +16,8 @@ use crate::rows::corrupt;
 /// Own logs are whole, and end where their heads say.
 pub fn own_logs(reader: &Reader<'_>, notes: &mut Notes) {
     let mut last: Option<(UserId, Seq)> = None;
-    for row in reader.at.iter(&reader.disk.user_events) {
-        let event = read(row).and_then(|(key, value)| {
+    for row in reader.at.iter(Table::UserEvents) {
+        let event = row.and_then(|(key, value)| {
             let (user, seq) = codec::read_two_key(&key).map_err(corrupt)?;
             Ok((UserId(user), seq, value))
         });
@@ -60,16 +59,12 @@ fn end_of_own_log(reader: &Reader<'_>, notes: &mut Notes, last: Option<(UserId, 
 }
 
 fn heads_without_logs(reader: &Reader<'_>, notes: &mut Notes) {
-    for row in reader.at.iter(&reader.disk.user_heads) {
-        let check = read(row).and_then(|(key, _)| {
+    for row in reader.at.iter(Table::UserHeads) {
+        let check = row.and_then(|(key, _)| {
             let user = codec::read_id_key(&key).map_err(corrupt)?;
             let first = codec::two_key(user, 1);
-            let events = &reader.disk.user_events;
-            let has_log = reader.at.contains_key(events, first);
-            Ok((
-                UserId(user),
-                has_log.map_err(crate::fjall::disk::unavailable)?,
-            ))
+            let first = reader.at.get(Table::UserEvents, &first)?;
+            Ok((UserId(user), first.is_some()))
         });
         match check {
             Ok((_, true)) => {}
@@ -81,8 +76,8 @@ fn heads_without_logs(reader: &Reader<'_>, notes: &mut Notes) {
 
 /// What the small tables say is so.
 pub fn index(reader: &Reader<'_>, notes: &mut Notes) {
-    for row in reader.at.iter(&reader.disk.index) {
-        let (key, value) = match read(row) {
+    for row in reader.at.iter(Table::Index) {
+        let (key, value) = match row {
             Ok(row) => row,
             Err(why) => return notes.unreadable("the rest of the table index", &why),
         };

@@ -1,16 +1,16 @@
 //! A table with two numbers in its keys, walked beside another one that has the first of them.
 
-use ::fjall::{Guard, Iter, Slice};
-use tertulia_kit::error::{Failure, Result};
+use ::fjall::Slice;
+use tertulia_kit::error::Failure;
 use tertulia_services::ids::ChatId;
 
-use crate::fjall::disk::unavailable;
+use crate::fjall::disk;
 use crate::rows::codec;
 use crate::rows::corrupt;
 
 /// The rows that were not walked yet.
-pub struct Rows {
-    rows: Iter,
+pub struct Rows<'a> {
+    rows: disk::Rows<'a>,
     next: Option<Row>,
     failure: Option<Failure>,
 }
@@ -22,12 +22,8 @@ pub struct Row {
     pub value: Slice,
 }
 
-pub fn read(row: Guard) -> Result<(Slice, Slice)> {
-    row.into_inner().map_err(unavailable)
-}
-
-impl Rows {
-    pub fn of(rows: Iter) -> Rows {
+impl<'a> Rows<'a> {
+    pub fn of(rows: disk::Rows<'a>) -> Rows<'a> {
         let mut rows = Rows {
             rows,
             next: None,
@@ -78,7 +74,7 @@ impl Rows {
 
     fn step(&mut self) {
         let row = self.rows.next().map(|row| {
-            let (key, value) = read(row)?;
+            let (key, value) = row?;
             let (first, second) = codec::read_two_key(&key).map_err(corrupt)?;
             Ok(Row {
                 chat: ChatId(first),

@@ -459,7 +459,7 @@ fn decide_all(
     position: u64,
     commands: &[Command],
 ) -> (Result<Round>, Vec<Result<Done>>) {
-    let mut round = Round::new(position, commands.len());
+    let mut round = Round::new(position, commands.len(), commands.len());
     let mut done = Vec::with_capacity(commands.len());
     let mut broken = None;
     for command in commands {
