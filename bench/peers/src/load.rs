@@ -1,6 +1,6 @@
 //! The load, the same for every protocol: pairs of connections of which both ends write to each other, with so many
-//! messages under way for each sender, as fast as acknowledgements come. Everything runs on one thread, so that the
-//! servers have the rest of the machine.
+//! messages under way for each sender at most, as fast as acknowledgements come or at a rate. Everything runs on one
+//! thread, so that the servers have the rest of the machine.
 
 mod end;
 mod tally;
@@ -20,7 +20,7 @@ use crate::cpu;
 use crate::report::Outcome;
 use crate::server::Server;
 use crate::wire::{Seat, Wire};
-use end::{DRAIN, End, Side};
+use end::{DRAIN, End, Pace, Side};
 use tally::Tally;
 
 /// What is to be done.
@@ -30,6 +30,8 @@ pub struct Plan {
     pub pairs: usize,
     /// How many messages of one sender are unanswered at most; one load for each.
     pub in_flight: Vec<usize>,
+    /// Messages a second of all senders together; none: as fast as acknowledgements come.
+    pub rate: Option<f64>,
     /// How long a message is.
     pub bytes: usize,
     /// How long the load runs before it is measured.
@@ -85,7 +87,11 @@ async fn run(
     let mut tasks = JoinSet::new();
     for (seat, wire) in wires {
         let sides = Rc::clone(&sides[seat.pair()]);
-        let end = End::new(wire, seat, sides, Rc::clone(&tally), in_flight, plan.bytes);
+        let pace = plan
+            .rate
+            .map(|rate| Pace::of(seat, plan.pairs * 2, rate, start));
+        let tally = Rc::clone(&tally);
+        let end = End::new(wire, seat, sides, tally, in_flight, plan.bytes, pace);
         tasks.spawn_local(end.talk(stop));
     }
     let measured = measure(&tally, plan, server.pid(), start);

@@ -56,6 +56,9 @@ struct Comparison {
     /// How many messages of one sender are unanswered at most; several, with commas between them.
     #[arg(long, value_name = "W", value_delimiter = ',', default_values_t = [1, 16], value_parser = clap::value_parser!(u32).range(1..=256))]
     in_flight: Vec<u32>,
+    /// Messages a second of all senders together; without it as fast as acknowledgements come.
+    #[arg(long, value_name = "R", value_parser = rate)]
+    rate: Option<f64>,
     /// How long is measured [default: 10]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3_600))]
     seconds: Option<u64>,
@@ -80,6 +83,12 @@ struct Comparison {
     list: bool,
 }
 
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok();
+    let rate = rate.filter(|rate| (0.1..=10_000_000.0).contains(rate));
+    rate.ok_or_else(|| "a rate is between 0.1 and 10,000,000 messages a second".to_owned())
+}
+
 impl Comparison {
     fn peers(&self) -> Vec<Peer> {
         let all = Peer::ALL.iter().copied();
@@ -92,6 +101,7 @@ impl Comparison {
         Plan {
             pairs: self.pairs.unwrap_or(pairs) as usize,
             in_flight: self.in_flight.iter().map(|w| *w as usize).collect(),
+            rate: self.rate,
             bytes: self.bytes as usize,
             warm_up: Duration::from_secs(warm_up),
             measured: Duration::from_secs(self.seconds.unwrap_or(seconds)),

@@ -147,6 +147,7 @@ pub fn json(machine: &Machine, plan: &Plan, results: &[PeerResult]) -> Result<St
         "date": machine.date,
         "load_average_before": machine.load_average,
         "pairs": plan.pairs,
+        "rate": plan.rate,
         "bytes": plan.bytes,
         "seconds": plan.measured.as_secs_f64(),
         "peers": peers.collect::<Vec<_>>(),
@@ -168,8 +169,11 @@ pub fn markdown(machine: &Machine, plan: &Plan, results: &[PeerResult]) -> Strin
     );
     for &in_flight in &plan.in_flight {
         text += &format!(
-            "\n{in_flight} in flight for each of {} senders:\n\n",
-            plan.pairs * 2
+            "\n{in_flight} in flight for each of {} senders{}:\n\n",
+            plan.pairs * 2,
+            plan.rate.map_or(String::new(), |rate| format!(
+                ", {rate} messages/s together"
+            )),
         );
         text += "| What | delivered/s (lowest – highest) | server CPU, µs a message | ack p50, ms | ack p99, ms \
                  | promise | version |\n|---|---|---|---|---|---|---|\n";

@@ -1,4 +1,5 @@
-//! One end of a pair: it writes whenever fewer messages than allowed are unanswered, and checks what it hears.
+//! One end of a pair: it writes whenever fewer messages than allowed are unanswered, with a pace when one is due, and
+//! checks what it hears.
 
 use std::cell::Cell;
 use std::collections::{BTreeSet, VecDeque};
@@ -16,6 +17,37 @@ use crate::wire::{Event, Seat, Wire};
 /// How long the last messages may take.
 pub const DRAIN: Duration = Duration::from_secs(60);
 
+/// A timer rings up to this late of itself. A message that was written later than that counts from when it was due.
+const TIMER_BLUR: Duration = Duration::from_millis(2);
+
+/// When the next message is due.
+pub struct Pace {
+    next: Instant,
+    interval: Duration,
+}
+
+impl Pace {
+    /// The pace of one of so many seats that together write so many messages a second. They are spread over the
+    /// interval, so that they do not all write at once.
+    pub fn of(seat: Seat, seats: usize, rate: f64, start: Instant) -> Pace {
+        let interval = Duration::from_secs_f64(seats as f64 / rate);
+        Pace {
+            next: start + interval.mul_f64(seat.0 as f64 / seats as f64),
+            interval,
+        }
+    }
+
+    /// From when on a message counts that is written now; none when none is due.
+    fn due(&mut self, now: Instant) -> Option<Instant> {
+        if self.next > now {
+            return None;
+        }
+        let due = self.next;
+        self.next += self.interval;
+        Some(if now - due < TIMER_BLUR { now } else { due })
+    }
+}
+
 /// What one end lets the other know.
 #[derive(Default)]
 pub struct Side {
@@ -31,12 +63,14 @@ pub struct End<W> {
     sides: Rc<[Side; 2]>,
     me: usize,
     in_flight: usize,
+    pace: Option<Pace>,
     text: String,
     ledger: Ledger,
 }
 
 impl<W: Wire> End<W> {
-    /// An end that will write texts of so many bytes, with so many unanswered at most.
+    /// An end that will write texts of so many bytes, with so many unanswered at most; without a pace as fast as
+    /// answers come.
     pub fn new(
         wire: W,
         seat: Seat,
@@ -44,12 +78,14 @@ impl<W: Wire> End<W> {
         tally: Rc<Tally>,
         in_flight: usize,
         bytes: usize,
+        pace: Option<Pace>,
     ) -> Self {
         End {
             wire,
             sides,
             me: seat.0 % 2,
             in_flight,
+            pace,
             text: String::with_capacity(bytes),
             ledger: Ledger {
                 seat,
@@ -71,12 +107,13 @@ impl<W: Wire> End<W> {
     pub async fn talk(mut self, stop: Instant) -> Result<()> {
         let sides = Rc::clone(&self.sides);
         let (mine, other) = (&sides[self.me], &sides[1 - self.me]);
-        let give_up = sleep_until(stop + DRAIN);
-        tokio::pin!(give_up);
+        let (give_up, alarm) = (sleep_until(stop + DRAIN), sleep_until(stop));
+        tokio::pin!(give_up, alarm);
         let mut heard = Vec::new();
         loop {
-            if Instant::now() < stop {
-                self.write();
+            let now = Instant::now();
+            if now < stop {
+                self.write(now);
                 mine.sent.set(self.ledger.written);
             } else if !mine.finished.replace(true) {
                 other.other_finished.notify_one();
@@ -86,8 +123,17 @@ impl<W: Wire> End<W> {
             {
                 break;
             }
+            // With a full window there is nothing to wake for but an answer.
+            let next = match &self.pace {
+                Some(pace) if self.ledger.waiting() < self.in_flight => pace.next.min(stop),
+                _ => stop,
+            };
+            if alarm.deadline() != next {
+                alarm.as_mut().reset(next);
+            }
             tokio::select! {
                 came = self.wire.next(&mut heard) => came?,
+                () = &mut alarm, if now < stop => {}
                 () = mine.other_finished.notified() => {}
                 () = &mut give_up => break,
             }
@@ -100,10 +146,15 @@ impl<W: Wire> End<W> {
         self.wire.close().await
     }
 
-    fn write(&mut self) {
-        let due_ns = self.ledger.tally.stamp(Instant::now());
+    /// Writes whatever is due and fits.
+    fn write(&mut self, now: Instant) {
         while self.ledger.waiting() < self.in_flight {
-            let stamp = self.ledger.write(due_ns);
+            let due = match &mut self.pace {
+                Some(pace) => pace.due(now),
+                None => Some(now),
+            };
+            let Some(due) = due else { return };
+            let stamp = self.ledger.write(self.ledger.tally.stamp(due));
             stamp.write(&mut self.text);
             self.wire.send(stamp.number, &self.text);
         }
@@ -205,7 +256,7 @@ mod tests {
     fn ledger() -> Ledger {
         let tally = Rc::new(Tally::default());
         tally.counting.set(true);
-        End::new(NoWire, Seat(0), Rc::default(), tally, 1, BYTES).ledger
+        End::new(NoWire, Seat(0), Rc::default(), tally, 1, BYTES, None).ledger
     }
 
     fn from_other(number: u64) -> Event {
@@ -252,6 +303,20 @@ mod tests {
         assert_eq!((outcome.acked, outcome.delivered), (2, 2));
         assert!((outcome.ack_p50_ms.unwrap() - 5.0).abs() < 0.01);
         assert!(outcome.violations.is_empty());
+    }
+
+    #[test]
+    fn paced_seats_write_one_after_the_other_and_each_in_its_interval() {
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let mut second = Pace::of(Seat(1), 4, 2_000.0, start);
+        assert_eq!(second.due(start), None);
+        assert_eq!(second.due(after(1)), Some(after(1)));
+        assert_eq!(second.due(after(1)), None);
+        // Long overdue, and then the next.
+        assert_eq!(second.due(after(6)), Some(after(3)));
+        assert_eq!(second.due(after(6)), Some(after(6)));
+        assert_eq!(second.due(after(6)), None);
     }
 
     #[test]

@@ -43,6 +43,9 @@ pub async fn round(program: &Path, plan: &Plan, folder: &Path) -> Result<Vec<Out
     let server = Server::start(command, folder, READY).await?;
     let mut outcomes = Vec::new();
     for &in_flight in &plan.in_flight {
+        let rate = plan
+            .rate
+            .map(|rate| ["--rate".to_owned(), rate.to_string()]);
         let output = Command::new(program)
             .args(["load", "direct", "--json"])
             .arg("--url")
@@ -51,6 +54,7 @@ pub async fn round(program: &Path, plan: &Plan, folder: &Path) -> Result<Vec<Out
             .args(["--in-flight", &in_flight.to_string()])
             .args(["--seconds", &plan.measured.as_secs().to_string()])
             .args(["--bytes", &plan.bytes.to_string()])
+            .args(rate.iter().flatten())
             .args(["--server-pid", &server.pid().to_string()])
             .kill_on_drop(true)
             .output()
