@@ -467,9 +467,13 @@ impl Chats {
     }
 
     fn command(&self, caller: &Caller, act: Act) -> Command {
+        self.command_at(self.clock.now_ms(), caller, act)
+    }
+
+    fn command_at(&self, at_ms: i64, caller: &Caller, act: Act) -> Command {
         Command {
             actor: caller.user,
-            at_ms: self.clock.now_ms(),
+            at_ms,
             act,
             limits: self.limits,
         }
@@ -521,7 +525,7 @@ impl Members for Chats {
 
 fn key(caller: &Caller, client_id: String) -> SendKey {
     SendKey {
-        device: caller.device.to_string(),
+        device: String::from(&*caller.device),
         client_message_id: client_id,
     }
 }

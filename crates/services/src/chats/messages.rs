@@ -47,10 +47,11 @@ impl Chats {
     pub async fn send_all(&self, messages: Vec<(Member, Outgoing)>) -> Vec<Result<Sent>> {
         let mut commands = Vec::with_capacity(messages.len());
         let mut refusals = Vec::with_capacity(messages.len());
+        let at_ms = self.clock.now_ms();
         for (member, out) in messages {
             match self.new_message(&member, out) {
                 Ok(act) => {
-                    commands.push(self.command(member.caller(), act));
+                    commands.push(self.command_at(at_ms, member.caller(), act));
                     refusals.push(None);
                 }
                 Err(refusal) => refusals.push(Some(refusal)),
