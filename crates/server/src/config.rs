@@ -72,6 +72,8 @@ const FIELDS: &[Field] = &[
         blank between: http://host:port for each node, or dns+http://name:port for every address of a name. Messages, live \
         connections and the control of sessions stay here.")
         .checked(service),
+    Field::number("threads", 0, 0..=1_024, "How many threads serve sessions and calls. 0: as many as the machine has \
+        processors, and with the store in the data folder one fewer, for that writes on threads of its own."),
     Field::choice("log.format", &["pretty", "json"], "How a line looks: for people, or one JSON object."),
     Field::text("log.levels", "info,async_nats=warn,fjall=warn,lsm_tree=warn,redis=error", "What to log, such as info or info,tertulia_store=debug.")
         .checked(telemetry::check_levels),
@@ -210,6 +212,7 @@ pub struct Config {
     pub trusted_proxies: Vec<Net>,
     pub roles: Roles,
     pub elsewhere: Vec<HandedOn>,
+    pub threads: usize,
     pub log: telemetry::Options,
     pub live: Live,
     pub http: Http,
@@ -354,6 +357,20 @@ pub fn load(
     flags: Vec<(String, String)>,
 ) -> Result<Loaded<Config>, Problems> {
     tertulia_kit::config::load(&SCHEMA, Sources::of_process(file, flags))
+}
+
+impl Config {
+    /// How many threads serve sessions and calls on a machine with so many processors.
+    pub fn threads_on(&self, processors: usize) -> usize {
+        let own = match self.store.url {
+            Some(_) => processors,
+            None => processors.saturating_sub(1),
+        };
+        match self.threads {
+            0 => own.max(1),
+            set => set,
+        }
+    }
 }
 
 impl Live {
@@ -691,6 +708,18 @@ mod tests {
 
     fn load_flags(flags: &[(&str, &str)]) -> Result<Loaded<Config>, Problems> {
         load_all(flags, &[])
+    }
+
+    #[test]
+    fn the_store_in_the_data_folder_has_a_processor_to_itself_where_there_are_two() {
+        let threads = |flags: &[_], secrets: &[_], processors| {
+            let config = load_all(flags, secrets).unwrap().value;
+            config.threads_on(processors)
+        };
+        let elsewhere = [("store.url", "postgres://db.example.org/tertulia")];
+        assert_eq!([1, 2, 8].map(|n| threads(&[], &[], n)), [1, 1, 7]);
+        assert_eq!([1, 2, 8].map(|n| threads(&[], &elsewhere, n)), [1, 2, 8]);
+        assert_eq!(threads(&[("threads", "3")], &[], 2), 3);
     }
 
     /// With secrets, which are no flags.

@@ -1,5 +1,6 @@
 //! `tertulia`: the server, its operator's commands and the terminal client in one binary.
 
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ use tertulia_server::plan::{self, Plan};
 use tertulia_server::sessions;
 use tertulia_server::verify::{self, Verify};
 use tertulia_server::wiring;
+use tokio::runtime::Runtime;
 
 // Many small allocations of many sizes, made on one thread and freed on another.
 #[global_allocator]
@@ -91,20 +93,17 @@ impl Serve {
 }
 
 fn main() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.expect("the machine has threads for the runtime");
+    let here = processors();
     let result = match Cli::parse().command {
-        Command::Serve(options) => runtime.block_on(serve(options)),
+        Command::Serve(options) => serve(options),
         Command::Config(command) => config_command::run(command),
-        Command::Verify(command) => runtime.block_on(verify::run(command)),
-        Command::MigrateStore(command) => runtime.block_on(migrate_store::run(command)),
-        Command::Jobs(command) => runtime.block_on(jobs::run(command)),
-        Command::Sessions(command) => runtime.block_on(sessions::run(command)),
-        Command::Feed(command) => runtime.block_on(feed_command::run(command)),
+        Command::Verify(command) => runtime(here).block_on(verify::run(command)),
+        Command::MigrateStore(command) => runtime(here).block_on(migrate_store::run(command)),
+        Command::Jobs(command) => runtime(here).block_on(jobs::run(command)),
+        Command::Sessions(command) => runtime(here).block_on(sessions::run(command)),
+        Command::Feed(command) => runtime(here).block_on(feed_command::run(command)),
         Command::Plan(command) => plan::run(command),
-        Command::Client(command) => runtime.block_on(tertulia_cli::run(command)),
+        Command::Client(command) => runtime(here).block_on(tertulia_cli::run(command)),
     };
     match result {
         Ok(code) => code,
@@ -115,11 +114,29 @@ fn main() -> ExitCode {
     }
 }
 
-async fn serve(options: Serve) -> anyhow::Result<ExitCode> {
-    let mut signals = lifecycle::signals()?;
+/// How many there are for this process.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+fn runtime(threads: usize) -> Runtime {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build();
+    runtime.expect("the machine has threads for the runtime")
+}
+
+fn serve(options: Serve) -> anyhow::Result<ExitCode> {
     let config: Config = config::load(options.config.clone(), options.flags())?.value;
+    let runtime = runtime(config.threads_on(processors()));
+    runtime.block_on(serve_as(config, options.harm))
+}
+
+async fn serve_as(config: Config, harm: Harm) -> anyhow::Result<ExitCode> {
+    let mut signals = lifecycle::signals()?;
     telemetry::start(&config.log)?;
-    let node = wiring::start(config, options.harm).await?;
+    let node = wiring::start(config, harm).await?;
     for address in &node.metrics {
         println!("Metrics are at http://{address}/metrics");
     }
