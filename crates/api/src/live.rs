@@ -7,6 +7,7 @@ pub(crate) mod answer;
 mod burst;
 mod calls;
 pub mod close;
+mod decimal;
 mod drain;
 pub mod feed;
 pub mod frames;

@@ -141,8 +141,11 @@ mod tests {
     }
 
     fn subjects() -> Vec<String> {
-        let users = (1..=20).map(|user| told::of_user(UserId(user)));
-        let others = [told::of_chat(ChatId(5)), told::OF_MANY.to_owned()];
+        let users = (1..=20).map(|user| told::of_user(UserId(user)).to_string());
+        let others = [
+            told::of_chat(ChatId(5)).to_string(),
+            told::OF_MANY.to_owned(),
+        ];
         users.chain(others).collect()
     }
 

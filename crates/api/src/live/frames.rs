@@ -4,7 +4,7 @@ use buffa::Message as _;
 use protovalidate_buffa::Validate as _;
 use tertulia_kit::error::Result;
 use tertulia_proto::live::__buffa::oneof::{connect_request, connect_response};
-use tertulia_proto::live::{ConnectRequest, ConnectResponse};
+use tertulia_proto::live::{ConnectRequest, ConnectRequestView, ConnectResponse};
 use tertulia_services::errors;
 
 use crate::error::problems;
@@ -60,6 +60,16 @@ pub fn decode(format: Format, bytes: &[u8]) -> Result<Inbound> {
     request
         .frame
         .ok_or_else(|| errors::unreadable_request("the frame is empty"))
+}
+
+/// Reads a protobuf frame where it is. Its rules are not checked.
+///
+/// # Errors
+/// When it is none.
+pub fn view(proto: &[u8]) -> std::result::Result<ConnectRequestView<'_>, buffa::DecodeError> {
+    buffa::DecodeOptions::new()
+        .with_recursion_limit(DEPTH_MAX)
+        .decode_view(proto)
 }
 
 /// Writes a frame as protobuf.

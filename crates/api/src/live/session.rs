@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout};
 
 use super::about::About;
 use super::answer::answer;
-use super::burst::{self, Burst};
+use super::burst::{self, Burst, Plain};
 use super::calls::Calls;
 use super::close::{self, Close};
 use super::frames::{Inbound, Outbound};
@@ -56,6 +56,8 @@ pub trait Wire: Send {
 pub enum Heard {
     /// A frame.
     Frame(Inbound),
+    /// A frame with a call that is a plain one for a message.
+    Message(Plain),
     /// A sign of life without content.
     Sign,
     /// Something that is no frame.
@@ -224,7 +226,9 @@ async fn hello<W: Wire>(wire: &mut W) -> Result<wire::Hello, End> {
     loop {
         match wire.recv().await {
             Heard::Frame(Inbound::Hello(hello)) => return Ok(*hello),
-            Heard::Frame(_) => return Err(bad_frame("the first frame must be hello")),
+            Heard::Frame(_) | Heard::Message(_) => {
+                return Err(bad_frame("the first frame must be hello"));
+            }
             Heard::Sign => {}
             Heard::Bad(failure) => return Err(bad_frame(failure.words())),
             Heard::TooLarge => return Err(close(close::FRAME_TOO_LARGE)),
@@ -406,6 +410,7 @@ impl Session {
         let mut next = Some(first);
         while let Some(heard) = next {
             match heard {
+                Heard::Message(call) => self.begin_plain(call),
                 Heard::Frame(frame) => self.take_frame(wire, frame).await?,
                 Heard::Sign => {}
                 Heard::Bad(failure) => return Err(bad_frame(failure.words())),
@@ -440,6 +445,15 @@ impl Session {
                 answer.await
             };
             self.calls.push(in_order.boxed());
+        }
+    }
+
+    /// Begins a plain call, after those that came before it.
+    fn begin_plain(&mut self, call: Plain) {
+        if let Some(call) = self.burst.take_plain(call) {
+            self.begin_burst();
+            // Nothing is in the next one that it would not fit to.
+            _ = self.burst.take_plain(call);
         }
     }
 

@@ -12,6 +12,7 @@ use tertulia_proto::live::ConnectResponse;
 use tertulia_services::errors;
 use tokio::net::TcpStream;
 
+use super::burst::Plain;
 use super::close::Close;
 use super::frames::{self, Format, Outbound};
 use super::handshake::Handshake;
@@ -130,9 +131,11 @@ impl Wire for Socket {
     async fn recv(&mut self) -> Heard {
         let format = self.format;
         let frame = self.socket.receive(|kind, bytes| match (kind, format) {
-            (Kind::Text, Format::Json) | (Kind::Binary, Format::Proto) => {
-                frames::decode(format, bytes)
-            }
+            (Kind::Binary, Format::Proto) => match Plain::read(bytes) {
+                Some(call) => Ok(Heard::Message(call)),
+                None => frames::decode(format, bytes).map(Heard::Frame),
+            },
+            (Kind::Text, Format::Json) => frames::decode(format, bytes).map(Heard::Frame),
             (Kind::Text, Format::Proto) | (Kind::Binary, Format::Json) => {
                 Err(errors::unreadable_request(
                     "text frames carry JSON and binary frames protobuf, as the subprotocol says",
@@ -140,7 +143,7 @@ impl Wire for Socket {
             }
         });
         match frame.await {
-            Received::Message(Ok(frame)) => Heard::Frame(frame),
+            Received::Message(Ok(heard)) => heard,
             Received::Message(Err(failure)) => Heard::Bad(failure),
             Received::Sign => Heard::Sign,
             Received::Bad(Bad::TooLarge) => Heard::TooLarge,

@@ -15,16 +15,19 @@ use tertulia_services::presence::{State, Word};
 use super::frames::{self, Outbound};
 use crate::convert;
 
+mod subject;
 mod words;
 
+pub use subject::Subject;
+
 /// The subject of what concerns one user.
-pub fn of_user(user: UserId) -> String {
-    format!("user.{user}")
+pub fn of_user(user: UserId) -> Subject {
+    Subject::of("user.", user.0)
 }
 
 /// The subject of what concerns whoever has a chat warm.
-pub fn of_chat(chat: ChatId) -> String {
-    format!("chat.{chat}")
+pub fn of_chat(chat: ChatId) -> Subject {
+    Subject::of("chat.", chat.0)
 }
 
 /// The subject of what concerns many members of a chat. Every node hears it.
