@@ -33,6 +33,11 @@ impl Calls {
         self.len
     }
 
+    /// Whether calls that go together are.
+    pub fn has_together(&self) -> bool {
+        !self.together.is_empty()
+    }
+
     /// A call alone, which has a deadline of its own.
     pub fn push(&mut self, call: BoxFuture<'static, Reply>) {
         self.len += 1;

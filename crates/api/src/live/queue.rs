@@ -55,6 +55,10 @@ struct State {
     ended: Option<Box<Ending>>,
     /// It was not told everything of who is there.
     lacks_presence: bool,
+    /// The session waits for answers to messages that it sends, and looks here when one comes.
+    awaits_answers: bool,
+    /// Something came that it was not woken for, because an answer comes next.
+    unannounced: bool,
     /// Waits to be woken in its turn.
     waits_now: bool,
     /// Waits for its beat.
@@ -121,14 +125,34 @@ impl Queue {
         })
     }
 
-    /// Puts a frame at the end, and wakes the session.
+    /// Puts a frame at the end, and wakes the session, unless the frame tells what its own user has said and it waits
+    /// for answers: the answer to that wakes it, and it writes both in one go. Whatever else its user has said
+    /// elsewhere waits no longer than that.
     pub fn push(&self, frame: &Arc<Frame>) {
         let mut state = self.state.lock();
-        let news = self.put(&mut state, frame);
+        let mut news = self.put(&mut state, frame);
+        if news && state.awaits_answers && frame.answered == Some(self.about.user) {
+            state.unannounced = true;
+            news = false;
+        }
         drop(state);
         if news {
             self.wake();
         }
+    }
+
+    /// The session sends messages, and will look here when they are answered.
+    pub fn awaits_answers(&self) {
+        self.state.lock().awaits_answers = true;
+    }
+
+    /// An answer has come, and perhaps more are awaited: whether there is something to take that the session was not
+    /// woken for.
+    #[must_use]
+    pub fn answered(&self, awaits_more: bool) -> bool {
+        let mut state = self.state.lock();
+        state.awaits_answers = awaits_more;
+        std::mem::take(&mut state.unannounced)
     }
 
     /// Puts a frame at the end in a beat of the session's, and does not wake it: what the session waits for then.
@@ -306,6 +330,7 @@ impl Queue {
     /// Takes everything.
     pub fn take(&self) -> Taken {
         let mut state = self.state.lock();
+        state.unannounced = false;
         if let Some(ending) = &state.ended {
             return Taken::Ended(Ending::clone(ending));
         }
@@ -361,6 +386,7 @@ impl State {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use futures::FutureExt as _;
     use tertulia_kit::telemetry::RequestId;
     use tertulia_services::chats::{Event, EventBody, Receipt};
     use tertulia_services::ids::{LoginId, UserId};
@@ -443,6 +469,39 @@ pub mod tests {
         queue.catch_up();
         queue.push(&event(1, 11));
         assert_eq!(sorts(&queue), [event(1, 11).sort]);
+    }
+
+    #[test]
+    fn what_a_user_said_waits_for_the_answer_and_nothing_else_does() {
+        let is_awake = |queue: &Queue| queue.ready().now_or_never().is_some();
+        let by = |user, seq| {
+            let body = EventBody::Pinned(1);
+            let (chat, actor) = (ChatId(1), UserId(user));
+            Frame::of_event(&Arc::new(Event {
+                chat,
+                seq,
+                at_ms: 0,
+                actor,
+                messages: 0,
+                body,
+            }))
+        };
+        let queue = queue();
+        queue.push(&by(1, 1));
+        assert!(is_awake(&queue), "no answer is awaited");
+        queue.awaits_answers();
+        queue.push(&by(1, 2));
+        assert!(!is_awake(&queue));
+        queue.push(&by(2, 3));
+        assert!(is_awake(&queue));
+        queue.push(&by(1, 4));
+        assert!(!is_awake(&queue) && queue.answered(true));
+        assert!(!queue.answered(true), "that was said");
+        queue.push(&by(1, 5));
+        assert_eq!(sorts(&queue).len(), 5);
+        assert!(!queue.answered(false), "it was taken meanwhile");
+        queue.push(&by(1, 6));
+        assert!(is_awake(&queue), "no more answers are awaited");
     }
 
     #[test]

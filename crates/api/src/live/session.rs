@@ -363,7 +363,8 @@ impl Session {
             replies.extend(more.into_iter().map(|reply| Out::Own(reply.into())));
             next = at_once(self.calls.next()).await.flatten();
         }
-        match self.queue().has_news() {
+        let unannounced = self.queue().answered(self.calls.has_together());
+        match self.queue().has_news() || unannounced {
             true => self.deliver(wire, replies).await,
             false => self.write(wire, replies).await,
         }
@@ -466,6 +467,7 @@ impl Session {
         let (live, caller) = (Arc::clone(&self.live), self.caller.clone());
         let start = self.sends.next();
         let sending = burst.send(live, caller, self.id().clone(), start);
+        self.queue().awaits_answers();
         self.calls.push_together(sending, deadline);
     }
 

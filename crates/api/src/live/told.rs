@@ -58,6 +58,8 @@ pub struct Frame {
     pub sort: Sort,
     /// The chat that its user is in no longer, when that is what it tells.
     pub leaves: Option<ChatId>,
+    /// Who is answered next on this node for what it tells; nobody as far as it is known.
+    pub answered: Option<UserId>,
     proto: Bytes,
     /// Made when the first session wants it.
     json: OnceLock<Box<str>>,
@@ -102,7 +104,7 @@ impl Frame {
             event: convert::live_event(event).into(),
             ..Default::default()
         };
-        Frame::made(frame.into())
+        Frame::told(frame.into(), Some(event.actor))
     }
 
     /// An event of a user's own log.
@@ -146,14 +148,19 @@ impl Frame {
     }
 
     fn made(frame: Outbound) -> Arc<Frame> {
-        let about = About::of(&frame).expect("only frames that others hear are made here");
-        Frame::new(about, frames::encode_proto(frame).into())
+        Frame::told(frame, None)
     }
 
-    fn new(about: About, proto: Bytes) -> Arc<Frame> {
+    fn told(frame: Outbound, answered: Option<UserId>) -> Arc<Frame> {
+        let about = About::of(&frame).expect("only frames that others hear are made here");
+        Frame::new(about, answered, frames::encode_proto(frame).into())
+    }
+
+    fn new(about: About, answered: Option<UserId>, proto: Bytes) -> Arc<Frame> {
         Arc::new(Frame {
             sort: about.sort,
             leaves: about.leaves,
+            answered,
             proto,
             json: OnceLock::new(),
         })
@@ -309,7 +316,7 @@ fn read_frame(bytes: &[u8]) -> Result<Arc<Frame>, Undecodable> {
         ConnectResponse::decode_from_slice(bytes).map_err(|e| Undecodable(e.to_string()))?;
     let about = response.frame.as_ref().and_then(About::of);
     let about = about.ok_or_else(unreadable)?;
-    Ok(Frame::new(about, Bytes::copy_from_slice(bytes)))
+    Ok(Frame::new(about, None, Bytes::copy_from_slice(bytes)))
 }
 
 fn unreadable() -> Undecodable {
