@@ -49,7 +49,7 @@ enum Body {
     /// As it came.
     Bytes(Vec<u8>),
     /// Read, and not checked yet.
-    Request(SendMessageRequest),
+    Request(Box<SendMessageRequest>),
 }
 
 /// A call for a message and nothing besides, read out of the frame that it came in without anything between: no id of
@@ -58,7 +58,8 @@ enum Body {
 pub struct Plain {
     call_id: u64,
     timeout_ms: u32,
-    request: SendMessageRequest,
+    /// On the heap: whoever waits for a frame has room for what it may be.
+    request: Box<SendMessageRequest>,
 }
 
 impl Plain {
@@ -78,7 +79,7 @@ impl Plain {
         Some(Plain {
             call_id: call.call_id,
             timeout_ms: call.timeout_ms,
-            request: SendMessageRequest::decode_from_slice(body).ok()?,
+            request: Box::new(SendMessageRequest::decode_from_slice(body).ok()?),
         })
     }
 }
@@ -109,7 +110,7 @@ impl Burst {
         let (body, is_json) = match call.request.take() {
             Some(Request::Proto(body)) => (Body::Bytes(body), false),
             Some(Request::Json(value)) => match of_json(&value) {
-                Some(request) => (Body::Request(request), true),
+                Some(request) => (Body::Request(Box::new(request)), true),
                 None => {
                     call.request = Some(Request::Json(value));
                     return Some(call);
@@ -309,18 +310,19 @@ impl<'a> Door<'a> {
             && member.chat().0 == request.chat_id
         {
             self.admission = Some(admission);
-            return Ok((member.clone(), outgoing(request)));
+            return Ok((member.clone(), outgoing(*request)));
         }
         let member = admission.member_of(request.chat_id).await?;
         self.member = Some(member.clone());
-        Ok((member, outgoing(request)))
+        Ok((member, outgoing(*request)))
     }
 }
 
-fn read(body: Body) -> Result<SendMessageRequest> {
+fn read(body: Body) -> Result<Box<SendMessageRequest>> {
     let request = match body {
         Body::Request(request) => request,
         Body::Bytes(body) => SendMessageRequest::decode_from_slice(&body)
+            .map(Box::new)
             .map_err(|e| errors::unreadable_request(format!("the request is not protobuf: {e}")))?,
     };
     request
@@ -403,7 +405,7 @@ pub mod tests {
             };
             let request = SendMessageRequest::decode_from_slice(body).unwrap();
             assert_eq!((read.call_id, read.timeout_ms), (5, 9));
-            assert_eq!(read.request, request);
+            assert_eq!(*read.request, request);
             plain += 1;
         }
         assert_eq!(plain, 1, "only the whole frame is one");
