@@ -309,14 +309,14 @@ mod tests {
     fn paced_seats_write_one_after_the_other_and_each_in_its_interval() {
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
-        let mut second = Pace::of(Seat(1), 4, 2_000.0, start);
+        let mut second = Pace::of(Seat(1), 4, 1_000.0, start);
         assert_eq!(second.due(start), None);
         assert_eq!(second.due(after(1)), Some(after(1)));
         assert_eq!(second.due(after(1)), None);
-        // Long overdue, and then the next.
-        assert_eq!(second.due(after(6)), Some(after(3)));
-        assert_eq!(second.due(after(6)), Some(after(6)));
-        assert_eq!(second.due(after(6)), None);
+        // Long overdue, and then on time.
+        assert_eq!(second.due(after(8)), Some(after(5)));
+        assert_eq!(second.due(after(8)), None);
+        assert_eq!(second.due(after(9)), Some(after(9)));
     }
 
     #[test]
