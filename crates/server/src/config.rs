@@ -73,7 +73,7 @@ const FIELDS: &[Field] = &[
         connections and the control of sessions stay here.")
         .checked(service),
     Field::number("threads", 0, 0..=1_024, "How many threads serve sessions and calls. 0: as many as the machine has \
-        processors, and with the store in the data folder one fewer, for that writes on threads of its own."),
+        processors. Where there are two, 1 is cheaper for single messages, and more people at once wait longer."),
     Field::choice("log.format", &["pretty", "json"], "How a line looks: for people, or one JSON object."),
     Field::text("log.levels", "info,async_nats=warn,fjall=warn,lsm_tree=warn,redis=error", "What to log, such as info or info,tertulia_store=debug.")
         .checked(telemetry::check_levels),
@@ -362,12 +362,8 @@ pub fn load(
 impl Config {
     /// How many threads serve sessions and calls on a machine with so many processors.
     pub fn threads_on(&self, processors: usize) -> usize {
-        let own = match self.store.url {
-            Some(_) => processors,
-            None => processors.saturating_sub(1),
-        };
         match self.threads {
-            0 => own.max(1),
+            0 => processors,
             set => set,
         }
     }
@@ -711,15 +707,10 @@ mod tests {
     }
 
     #[test]
-    fn the_store_in_the_data_folder_has_a_processor_to_itself_where_there_are_two() {
-        let threads = |flags: &[_], secrets: &[_], processors| {
-            let config = load_all(flags, secrets).unwrap().value;
-            config.threads_on(processors)
-        };
-        let elsewhere = [("store.url", "postgres://db.example.org/tertulia")];
-        assert_eq!([1, 2, 8].map(|n| threads(&[], &[], n)), [1, 1, 7]);
-        assert_eq!([1, 2, 8].map(|n| threads(&[], &elsewhere, n)), [1, 2, 8]);
-        assert_eq!(threads(&[("threads", "3")], &[], 2), 3);
+    fn there_are_as_many_threads_as_processors_unless_it_is_said() {
+        let threads = |flags: &[_]| load_flags(flags).unwrap().value.threads_on(8);
+        assert_eq!(threads(&[]), 8);
+        assert_eq!(threads(&[("threads", "3")]), 3);
     }
 
     /// With secrets, which are no flags.

@@ -127,7 +127,16 @@ fn runtime(threads: usize) -> Runtime {
     runtime.expect("the machine has threads for the runtime")
 }
 
+/// Memory comes in small pages from here on. To clear a huge one takes milliseconds where the machine is a virtual one,
+/// and whoever touches it first waits for that: mostly the writer of the logs, and everybody who waits for it.
+fn use_small_pages() {
+    // Where it can not be had, it is only slower.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
 fn serve(options: Serve) -> anyhow::Result<ExitCode> {
+    use_small_pages();
     let config: Config = config::load(options.config.clone(), options.flags())?.value;
     let runtime = runtime(config.threads_on(processors()));
     runtime.block_on(serve_as(config, options.harm))
