@@ -23,6 +23,7 @@ mod outcome;
 mod reader;
 mod reads;
 mod recent;
+mod room;
 mod send_keys;
 mod shared;
 mod teller;

@@ -32,10 +32,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use ::fjall::Slice;
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Mutex, RwLock};
 use tertulia_kit::error::{Failure, Result};
 use tertulia_kit::metrics::Counter;
 use tertulia_services::chats::Epoch;
@@ -43,6 +42,7 @@ use tertulia_services::errors;
 
 use super::engine::{Engine, FORMAT, UNLISTED, read_number};
 use super::reader::Reader;
+use super::room::Room;
 use super::{feed, lists};
 use journal::{Empty, Journal, Replay};
 use memtable::Memtable;
@@ -53,10 +53,6 @@ pub use moment::{KeyValue, Moment, Rows};
 
 /// How much is committed before it is sealed and flushed: bytes of the journal, or of the memtable.
 const SEALED_AT_BYTES: u64 = 64 << 20;
-/// How many sealed memtables may wait for the flusher. Full: the writer waits.
-const SEALED_MAX: usize = 4;
-/// How long the writer waits for that.
-const ROOM_WAIT: Duration = Duration::from_secs(5);
 const FOLDER: &str = "journal";
 
 pub const META_POSITION: &str = "position";
@@ -124,10 +120,8 @@ pub struct Disk {
     prepared: Mutex<Prepared>,
     /// The newest first: that which is written, and those that are sealed.
     memtables: RwLock<Arc<[Arc<Memtable>]>>,
-    /// Goes with `memtables`: one of them was taken away.
-    room: Condvar,
-    /// How many are sealed.
-    sealed_count: Mutex<usize>,
+    /// For sealed memtables. Full: the writer waits for the flusher.
+    room: Room,
     /// The last commit of which something may be in the engine.
     flushing: AtomicU64,
     /// Files of the journal whose rows are in the engine.
@@ -179,9 +173,8 @@ impl Disk {
                 next_number: found.next_number,
             }),
             journal: Mutex::new(found.journal),
-            sealed_count: Mutex::new(found.memtables.len() - 1),
+            room: Room::with(found.memtables.len() - 1),
             memtables: RwLock::new(found.memtables.into()),
-            room: Condvar::new(),
             flushing: AtomicU64::new(0),
             flushed: Mutex::new(found.flushed),
             moments: AtomicUsize::new(0),
@@ -266,17 +259,10 @@ impl Disk {
     /// # Errors
     /// `STORE_UNAVAILABLE` when too much is sealed and can not be flushed, or no file can be made.
     pub fn seal(&self) -> Result<()> {
-        let mut sealed = self.sealed_count.lock();
-        let is_full = |sealed: &mut usize| *sealed >= SEALED_MAX;
-        if self
-            .room
-            .wait_while_for(&mut sealed, is_full, ROOM_WAIT)
-            .timed_out()
-        {
-            return Err(errors::store_unavailable(
-                "what was committed can not be brought from the journal into the tables",
-            ));
-        }
+        let mut sealed = self.room.wait().ok_or_else(|| {
+            let why = "what was committed can not be brought from the journal into the tables";
+            errors::store_unavailable(why)
+        })?;
         let mut journal = self.journal.lock();
         if !journal.takes_writes() {
             return Err(errors::store_unavailable("the journal takes no writes"));
@@ -313,10 +299,6 @@ impl Disk {
         }
     }
 
-    fn has_sealed(&self) -> bool {
-        *self.sealed_count.lock() > 0
-    }
-
     fn oldest_sealed(&self) -> Option<Arc<Memtable>> {
         match &**self.memtables.read() {
             [_, .., oldest] => Some(Arc::clone(oldest)),
@@ -334,8 +316,7 @@ impl Disk {
             *memtables = others.cloned().collect();
         }
         self.flushed.lock().push(Flushed::of(memtable));
-        *self.sealed_count.lock() -= 1;
-        self.room.notify_all();
+        self.room.free();
     }
 }
 

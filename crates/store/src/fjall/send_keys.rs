@@ -24,10 +24,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use ::fjall::Slice;
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::RwLock;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use tertulia_kit::error::Result;
 use tertulia_services::chats::SEND_KEYS_KEPT_MS;
@@ -36,6 +35,7 @@ use tertulia_services::errors;
 
 use super::disk::make_folder;
 use super::engine::Engine;
+use super::room::Room;
 use crate::rows::codec::{self, SendHash};
 use crate::rows::corrupt;
 use file::{Content, File, Span};
@@ -47,10 +47,6 @@ pub use keeper::{Keeper, keeper};
 const FRESH_MAX: usize = 131_072;
 /// In how many maps they are.
 const PARTS: usize = 64;
-/// How many times that waits to be written. Full: the writer waits.
-const SEALED_MAX: usize = 4;
-/// How long the writer waits for that.
-const ROOM_WAIT: Duration = Duration::from_secs(5);
 const FOLDER: &str = "send_keys";
 /// How the tables of the formats up to 3 are called, before the number of their week.
 const TABLES_BEFORE: &str = "send_keys_";
@@ -62,10 +58,8 @@ pub struct SendKeys {
     folder: PathBuf,
     /// Guards where which keys are. Only the writer and the keeper change it, and both only for a moment.
     kept: RwLock<Kept>,
-    /// Something sealed was filed; goes with `sealed_count`.
-    room: Condvar,
-    /// How much is sealed and in no file.
-    sealed_count: Mutex<usize>,
+    /// For what is sealed and in no file. Full: the writer waits for the keeper.
+    room: Room,
     is_closing: AtomicBool,
     fresh_max: usize,
 }
@@ -118,13 +112,12 @@ impl SendKeys {
         let sealed: VecDeque<_> = fresh_of(journal, filed(&files))?.collect();
         Ok(SendKeys {
             folder,
-            sealed_count: Mutex::new(sealed.len()),
+            room: Room::with(sealed.len()),
             kept: RwLock::new(Kept {
                 fresh: Fresh::default(),
                 sealed,
                 files,
             }),
-            room: Condvar::new(),
             is_closing: AtomicBool::new(false),
             fresh_max,
         })
@@ -220,15 +213,8 @@ impl SendKeys {
         if self.kept.read().fresh.count == 0 {
             return Ok(());
         }
-        let mut sealed = self.sealed_count.lock();
-        let is_full = |sealed: &mut usize| *sealed >= SEALED_MAX;
-        if self
-            .room
-            .wait_while_for(&mut sealed, is_full, ROOM_WAIT)
-            .timed_out()
-        {
-            return Err(errors::store_unavailable("send keys can not be filed"));
-        }
+        let full = || errors::store_unavailable("send keys can not be filed");
+        let mut sealed = self.room.wait().ok_or_else(full)?;
         let mut kept = self.kept.write();
         let next = Fresh::with_room(kept.fresh.count);
         let fresh = std::mem::replace(&mut kept.fresh, next);
@@ -245,10 +231,6 @@ impl SendKeys {
         {
             oldest.remove().iter().for_each(|file| file.remove());
         }
-    }
-
-    fn has_sealed(&self) -> bool {
-        *self.sealed_count.lock() > 0
     }
 }
 

@@ -55,7 +55,7 @@ fn run(shared: &Shared, woken: &Receiver<()>) {
                 has_failed = true;
             }
         }
-        let woken = match (has_failed, shared.disk.has_sealed()) {
+        let woken = match (has_failed, shared.disk.room.has_sealed()) {
             (true, _) => woken.recv_timeout(AGAIN_AFTER),
             (false, true) => woken.recv_timeout(LOOK_AGAIN_AFTER),
             (false, false) => woken.recv().map_err(|_| RecvTimeoutError::Disconnected),

@@ -273,9 +273,13 @@ impl Replay {
     /// # Errors
     /// `STORE_UNAVAILABLE` when it can not be read, or is damaged.
     pub fn read(&mut self, path: &Path, mut visit: impl FnMut(u64, Written<'_>)) -> Result<()> {
-        self.records(path, |commit, rows| {
+        let last = self.records(path, |commit, rows| {
             each_row(rows, |row| visit(commit, row))
-        })
+        })?;
+        if let Some((at, bytes)) = last {
+            self.end = Some((path.to_path_buf(), at, bytes));
+        }
+        Ok(())
     }
 
     /// Cuts off what is torn at the end, and writes the last record once more. Gives the last commit.
@@ -298,20 +302,21 @@ impl Replay {
         Ok(self.last.max(self.needless))
     }
 
+    /// Says where the last whole record of the file is, and how long it is.
     fn records(
         &mut self,
         path: &Path,
         mut visit: impl FnMut(u64, &[u8]) -> Option<()>,
-    ) -> Result<()> {
+    ) -> Result<Option<(u64, usize)>> {
         let failed = |why: io::Error| -> Failure { errors::store_unavailable(why) };
         let file = File::open(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         let mut file = BufReader::with_capacity(PIECE_BYTES, file);
-        let (mut at, mut rows) = (0, Vec::new());
+        let (mut at, mut last, mut rows) = (0, None, Vec::new());
         loop {
             let header = match read_header(&mut file, length - at) {
                 Ok(Some(header)) => header,
-                Ok(None) => return Ok(()),
+                Ok(None) => return Ok(last),
                 Err(Torn::Failed(why)) => return Err(failed(why)),
                 Err(Torn::Bad) => break,
             };
@@ -326,14 +331,14 @@ impl Replay {
             self.follow(header.commit)?;
             visit(header.commit, &rows).ok_or_else(|| damaged(path, at))?;
             let bytes = HEADER_BYTES + rows.len();
-            self.end = Some((path.to_path_buf(), at, bytes));
+            last = Some((at, bytes));
             at += bytes as u64;
         }
         if self.torn.is_some() || self.is_whole_behind(path, at).map_err(failed)? {
             return Err(damaged(path, at));
         }
         self.torn = Some((path.to_path_buf(), at));
-        Ok(())
+        Ok(last)
     }
 
     /// The next commit is this one.

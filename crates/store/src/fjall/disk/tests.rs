@@ -8,6 +8,7 @@ use rand::{Rng as _, SeedableRng as _};
 use tempfile::TempDir;
 
 use super::*;
+use crate::fjall::room::SEALED_MAX;
 
 /// Rows as they should be found.
 type Model = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
@@ -167,7 +168,7 @@ fn what_was_committed_is_read_wherever_it_is_and_after_every_start() {
             }
         }
         // Nobody else flushes what is sealed.
-        if *bench.disk.sealed_count.lock() == SEALED_MAX {
+        if *bench.disk.room.taken.lock() == SEALED_MAX {
             bench.disk.flush_oldest().unwrap();
         }
         if bench.random.random_bool(0.2) {
@@ -388,7 +389,7 @@ fn a_sealed_store_without_anything_new_is_not_sealed_again() {
     for _ in 0..3 {
         bench.disk.seal().unwrap();
     }
-    assert_eq!(*bench.disk.sealed_count.lock(), 1);
+    assert_eq!(*bench.disk.room.taken.lock(), 1);
 }
 
 /// The newest file of the journal that has something in it, and what that is.

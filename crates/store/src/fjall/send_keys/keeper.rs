@@ -30,7 +30,7 @@ pub struct Keeper {
 impl Keeper {
     /// Has the keeper look when something is sealed, which happens anyway if it was told so before.
     pub fn wake(&self) {
-        if self.keys.has_sealed() {
+        if self.keys.room.has_sealed() {
             _ = self.waker.try_send(());
         }
     }
@@ -116,8 +116,7 @@ impl SendKeys {
             kept.files.entry(span.week).or_default().push(file);
             kept.sealed.pop_front();
         }
-        *self.sealed_count.lock() -= 1;
-        self.room.notify_all();
+        self.room.free();
         Ok(())
     }
 

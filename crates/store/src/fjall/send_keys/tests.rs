@@ -6,6 +6,7 @@ use tertulia_services::ids::{ChatId, ScheduledId};
 
 use super::*;
 use crate::fjall::disk::{Batch, Disk, META_POSITION, Table};
+use crate::fjall::room::SEALED_MAX;
 
 const WEEK: i64 = SEND_KEYS_KEPT_MS;
 
@@ -150,7 +151,7 @@ fn a_key_is_known_wherever_it_is_and_after_every_start() {
         let count = random.random_range(0..30);
         bench.commit(0, keys(&mut random, count));
         // Nobody else files what is sealed, and the writer waits when that is too much.
-        if *bench.keys.sealed_count.lock() == SEALED_MAX || random.random_bool(0.1) {
+        if *bench.keys.room.taken.lock() == SEALED_MAX || random.random_bool(0.1) {
             bench.keys.keep().unwrap();
         }
         if round % 97 == 0 {
@@ -300,7 +301,7 @@ fn the_writer_is_told_when_nothing_can_be_filed() {
     for _ in 0..=SEALED_MAX {
         bench.commit(0, keys(&mut random, 1));
     }
-    *bench.keys.sealed_count.lock() = SEALED_MAX;
+    *bench.keys.room.taken.lock() = SEALED_MAX;
     let folder = bench.folder.path().join(FOLDER);
     fs::remove_dir_all(&folder).unwrap();
     assert!(bench.keys.keep().is_err());
