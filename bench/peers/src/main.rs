@@ -36,7 +36,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serves as the bare relay, which is one of those that are compared.
-    Relay,
+    Relay {
+        /// Writes every frame to this new file, and syncs it, before it passes it on.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -117,7 +121,10 @@ fn main() -> Result<ExitCode> {
     let cli = Cli::parse();
     match cli.command {
         // As many threads as there are processors: this is a server.
-        Some(Command::Relay) => tokio::runtime::Runtime::new()?.block_on(peers::relay::serve())?,
+        Some(Command::Relay { file }) => {
+            let runtime = tokio::runtime::Runtime::new()?;
+            runtime.block_on(peers::relay::serve(file.as_deref()))?;
+        }
         None if cli.comparison.list => {
             for peer in cli.comparison.peers() {
                 println!("{}", peer.name());

@@ -25,6 +25,8 @@ pub enum Peer {
     Tertulia,
     /// A bare WebSocket relay in Rust, which keeps nothing
     Relay,
+    /// The same relay, which syncs every message to a file before it passes it on
+    RelaySynced,
     /// NATS JetStream, file storage as it comes
     Nats,
     /// NATS JetStream, file storage synced at each write
@@ -53,6 +55,7 @@ impl Peer {
     pub const ALL: &[Peer] = &[
         Peer::Tertulia,
         Peer::Relay,
+        Peer::RelaySynced,
         Peer::Nats,
         Peer::NatsSync,
         Peer::Socketio,
@@ -72,6 +75,7 @@ impl Peer {
         match self {
             Peer::Tertulia => "Tertulia",
             Peer::Relay => "bare relay",
+            Peer::RelaySynced => "bare relay, synced",
             Peer::Nats => "NATS JetStream",
             Peer::NatsSync => "NATS JetStream, always synced",
             Peer::Socketio => "Socket.IO + SQLite",
@@ -86,6 +90,7 @@ impl Peer {
         match self {
             Peer::Tertulia => "stored, synced to disk before the ack",
             Peer::Relay => "nothing is stored; ack when passed on",
+            Peer::RelaySynced => "at the end of a file, synced to disk before the ack",
             Peer::Nats => {
                 "stored, ack when written to the system's cache; synced every two minutes"
             }
@@ -108,7 +113,7 @@ impl Peer {
     pub fn version(self, places: &Places) -> Result<String> {
         match self {
             Peer::Tertulia => tertulia::version(&places.tertulia),
-            Peer::Relay => Ok(relay::version()),
+            Peer::Relay | Peer::RelaySynced => Ok(relay::version()),
             Peer::Nats => nats::version(),
             Peer::NatsSync => nats::version_that_syncs(),
             Peer::Socketio => socketio::version(&places.socketio),
@@ -124,7 +129,8 @@ impl Peer {
         let ejabberd = |archive| Ejabberd { archive };
         match self {
             Peer::Tertulia => tertulia::round(&places.tertulia, plan, folder).await,
-            Peer::Relay => load::round(&Relay, plan, folder).await,
+            Peer::Relay => load::round(&Relay { keeps: false }, plan, folder).await,
+            Peer::RelaySynced => load::round(&Relay { keeps: true }, plan, folder).await,
             Peer::Nats => load::round(&Nats { sync: Sync::Later }, plan, folder).await,
             Peer::NatsSync => load::round(&Nats { sync: Sync::Always }, plan, folder).await,
             Peer::Socketio => {

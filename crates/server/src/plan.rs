@@ -438,9 +438,9 @@ mod tests {
         assert!(near(needs.sessions, 8_640_000.0));
         assert!(near(needs.messages_per_s, 20_000.0));
         assert!(near(needs.deliveries_per_s, 80_000.0));
-        // 8.64 million × 3.53 µs, and 20,000 × (319 + 2 × 23.2) µs; twice, as half of it may be used.
+        // 8.64 million × 3.53 µs, and 20,000 × (192 + 2 × 15.2) µs; twice, as half of it may be used.
         assert!(near(needs.cores_for_sessions, 60.9984));
-        assert!(near(needs.cores_for_messages, 14.616));
+        assert!(near(needs.cores_for_messages, 8.896));
         assert!(near(needs.nodes, 45.0), "{}", needs.nodes);
         assert_eq!(needs.nodes_because_of, "the sessions that a node takes");
         // 5,000 to all, 15,000 to four each.

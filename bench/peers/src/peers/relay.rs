@@ -1,11 +1,18 @@
-//! A bare relay, the limit of what any server over WebSocket could do here: it keeps nothing and knows nobody but who
-//! sits where. A client says its seat in its first frame. A frame of a number and a text goes to the other seat as it
-//! is; its number alone comes back as the acknowledgement.
+//! A bare relay, the limit of what any server over WebSocket could do here: it knows nobody but who sits where. A client
+//! says its seat in its first frame. A frame of a number and a text goes to the other seat as it is; its number alone
+//! comes back as the acknowledgement.
+//!
+//! It keeps nothing; or it writes every frame to the end of a file and syncs that, many frames at once when many come,
+//! before it passes them on: the limit of what a server could do that loses nothing.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -27,8 +34,14 @@ const NUMBER_BYTES: usize = 8;
 /// How many frames wait for a client at most; who reads slower than that loses the connection.
 const WAITING_FRAMES_MAX: usize = 1_024;
 
+/// The file is made so long at once, so that a sync need not write down its length as well.
+const FILE_BYTES: u64 = 4 << 30;
+
 /// It, as a target of the load.
-pub struct Relay;
+pub struct Relay {
+    /// Whether a frame is in a file, synced, before it is passed on.
+    pub keeps: bool,
+}
 
 /// The crates that it is made of.
 pub fn version() -> String {
@@ -41,6 +54,9 @@ impl Target for Relay {
     async fn start(&self, folder: &Path) -> Result<Server> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("relay");
+        if self.keeps {
+            command.arg("--file").arg(folder.join("frames"));
+        }
         Server::start(command, folder, READY).await
     }
 
@@ -105,26 +121,27 @@ fn event(frame: &[u8]) -> Result<Event> {
 /// Who is there, by seat, and how to reach them.
 type Seats = Arc<Mutex<HashMap<usize, mpsc::Sender<Bytes>>>>;
 
-/// Serves until it is killed, on a free port that it prints.
+/// Serves until it is killed, on a free port that it prints. With a file it keeps every frame there.
 ///
 /// # Errors
-/// When it can not listen.
-pub async fn serve() -> Result<()> {
+/// When it can not listen, or the file can not be made.
+pub async fn serve(file: Option<&Path>) -> Result<()> {
+    let keeper = file.map(Keeper::start).transpose()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{READY}{}", listener.local_addr()?);
     let seats = Seats::default();
     loop {
         let (stream, _) = listener.accept().await?;
-        let seats = Arc::clone(&seats);
+        let (seats, keeper) = (Arc::clone(&seats), keeper.clone());
         tokio::spawn(async move {
-            if let Err(error) = serve_one(stream, seats).await {
+            if let Err(error) = serve_one(stream, seats, keeper).await {
                 eprintln!("relay: a connection ended: {error:#}");
             }
         });
     }
 }
 
-async fn serve_one(stream: TcpStream, seats: Seats) -> Result<()> {
+async fn serve_one(stream: TcpStream, seats: Seats, keeper: Option<Keeper>) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut socket = tokio_tungstenite::accept_async(stream).await?;
     let first = socket.next().await.context("nobody said a seat")??;
@@ -133,7 +150,7 @@ async fn serve_one(stream: TcpStream, seats: Seats) -> Result<()> {
     let (sender, mut inbox) = mpsc::channel(WAITING_FRAMES_MAX);
     // Guards the seats for a look or a change; no panic happens under it.
     let lock = || seats.lock().unwrap_or_else(PoisonError::into_inner);
-    lock().insert(seat.0, sender);
+    lock().insert(seat.0, sender.clone());
     socket.send(Message::binary(Bytes::new())).await?;
 
     let mut other = None;
@@ -149,7 +166,10 @@ async fn serve_one(stream: TcpStream, seats: Seats) -> Result<()> {
                                 other = find();
                             }
                             let other = other.as_ref().context("nobody sits opposite")?;
-                            pass_on(&mut socket, other, frame).await?;
+                            match &keeper {
+                                None => pass_on(&mut socket, other, frame).await?,
+                                Some(keeper) => keeper.keep(frame, &sender, other)?,
+                            }
                         }
                         Some(Ok(Message::Close(_))) | None => return Ok(()),
                         Some(Ok(_)) => {}
@@ -169,14 +189,86 @@ async fn serve_one(stream: TcpStream, seats: Seats) -> Result<()> {
     }
 }
 
+/// The acknowledgement of a frame.
+fn ack(frame: &Bytes) -> Result<Bytes> {
+    ensure!(frame.len() > NUMBER_BYTES, "a frame without a text");
+    Ok(frame.slice(..NUMBER_BYTES))
+}
+
+/// Who keeps frames in a file, and passes them on when they are on the disk.
+#[derive(Clone)]
+struct Keeper(std::sync::mpsc::Sender<Kept>);
+
+/// A frame, and whom it and its acknowledgement go to.
+struct Kept {
+    frame: Bytes,
+    ack: Bytes,
+    writer: mpsc::Sender<Bytes>,
+    other: mpsc::Sender<Bytes>,
+}
+
+impl Keeper {
+    fn start(path: &Path) -> Result<Self> {
+        let file = File::create_new(path)?;
+        file.set_len(FILE_BYTES)?;
+        file.sync_all()?;
+        let (sender, frames) = std::sync::mpsc::channel();
+        thread::Builder::new()
+            .name("keeper".to_owned())
+            .spawn(move || {
+                if let Err(error) = keep_all(&file, &frames) {
+                    eprintln!("relay: the file can not be written: {error}");
+                }
+            })?;
+        Ok(Keeper(sender))
+    }
+
+    fn keep(
+        &self,
+        frame: Bytes,
+        writer: &mpsc::Sender<Bytes>,
+        other: &mpsc::Sender<Bytes>,
+    ) -> Result<()> {
+        let kept = Kept {
+            ack: ack(&frame)?,
+            frame,
+            writer: writer.clone(),
+            other: other.clone(),
+        };
+        self.0.send(kept).ok().context("nothing is kept any more")
+    }
+}
+
+/// Writes and syncs at once all that waits, for as long as there are connections.
+fn keep_all(file: &File, frames: &std::sync::mpsc::Receiver<Kept>) -> io::Result<()> {
+    let (mut record, mut at, mut waiting) = (Vec::new(), 0, Vec::new());
+    while let Ok(first) = frames.recv() {
+        waiting.push(first);
+        waiting.extend(frames.try_iter());
+        record.clear();
+        for kept in &waiting {
+            record.extend_from_slice(&(kept.frame.len() as u32).to_le_bytes());
+            record.extend_from_slice(&kept.frame);
+        }
+        file.write_all_at(&record, at)?;
+        file.sync_data()?;
+        at += record.len() as u64;
+        for kept in waiting.drain(..) {
+            // Who does not read, or went, misses it; the load notices.
+            _ = kept.other.try_send(kept.frame);
+            _ = kept.writer.try_send(kept.ack);
+        }
+    }
+    Ok(())
+}
+
 /// Gives a frame to the other seat, and puts the acknowledgement behind what waits to be written.
 async fn pass_on(
     socket: &mut WebSocketStream<TcpStream>,
     other: &mpsc::Sender<Bytes>,
     frame: Bytes,
 ) -> Result<()> {
-    ensure!(frame.len() > NUMBER_BYTES, "a frame without a text");
-    let ack = frame.slice(..NUMBER_BYTES);
+    let ack = ack(&frame)?;
     if other.try_send(frame).is_err() {
         bail!("who sits opposite does not read");
     }
@@ -187,6 +279,26 @@ async fn pass_on(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_passed_on_is_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("frames");
+        let keeper = Keeper::start(&path).unwrap();
+        let (writer, mut acks) = mpsc::channel(1);
+        let (other, mut heard) = mpsc::channel(1);
+        let frame = Bytes::from_static(b"8 bytes.text");
+        keeper.keep(frame.clone(), &writer, &other).unwrap();
+        assert_eq!(acks.recv().await.unwrap(), frame[..8]);
+        assert_eq!(heard.recv().await.unwrap(), frame);
+        let mut kept = [0; 16];
+        File::open(&path)
+            .unwrap()
+            .read_exact_at(&mut kept, 0)
+            .unwrap();
+        assert_eq!(kept[4..], frame[..]);
+        assert!(keeper.keep(frame.slice(..8), &writer, &other).is_err());
+    }
 
     #[test]
     fn a_number_alone_acknowledges_and_a_text_behind_it_is_a_delivery() {

@@ -238,6 +238,16 @@ async fn starts(count: usize, folder: impl Fn(usize) -> PathBuf) -> Result<Vec<f
     Ok(taken)
 }
 
+/// How fast pairs talk.
+enum Pace {
+    /// As fast as answers come.
+    Full,
+    /// Half as fast as they did at first.
+    Half,
+    /// So many messages a second of all together.
+    Of(f64),
+}
+
 /// Measures pairs that talk.
 async fn talk(plan: &Plan, folder: &Path, figures: &mut Vec<Figure>) -> Result<()> {
     let running = Running::start(folder).await?;
@@ -287,12 +297,19 @@ async fn talk_on(
     figures: &mut Vec<Figure>,
 ) -> Result<()> {
     let loads = [
-        ("1 in flight", 1, None),
-        ("16 in flight", 16, None),
-        ("paced 1,000/s", 16, Some(PACED_PER_SECOND)),
+        ("1 in flight", 1, Pace::Full),
+        ("16 in flight", 16, Pace::Full),
+        ("half of 1 in flight", 16, Pace::Half),
+        ("paced 1,000/s", 16, Pace::Of(PACED_PER_SECOND)),
     ];
-    for (load, in_flight, rate) in loads {
+    let mut full = None;
+    for (load, in_flight, pace) in loads {
         let name = &format!("{what}, {load}");
+        let rate = match pace {
+            Pace::Full => None,
+            Pace::Half => full.map(|full: f64| full / 2.0),
+            Pace::Of(rate) => Some(rate),
+        };
         let direct = direct::Plan {
             in_flight,
             rate,
@@ -311,7 +328,9 @@ async fn talk_on(
             }
             outcomes.push(outcome);
         }
-        figures.extend(Figure::of_direct(name, &outcomes));
+        let figure = Figure::of_direct(name, &outcomes);
+        full = full.or(figure.as_ref().map(|figure| figure.value));
+        figures.extend(figure);
         let each = |f: &dyn Fn(&direct::Outcome) -> Option<f64>| {
             outcomes.iter().filter_map(f).collect::<Vec<f64>>()
         };

@@ -36,7 +36,7 @@ const SIZES: &str = "pg_total_relation_size after tertulia load direct, divided 
 /// One message, acknowledged and heard by the other one.
 pub const MESSAGE_CPU: Figure = Figure {
     name: "message_cpu",
-    value: 319.0,
+    value: 192.0,
     unit: "µs",
     about: "a node's CPU for a message that is stored and heard by two sessions, when it comes alone",
     known: Measured("make bench ARGS='--only direct' (paced at 1,000/s)"),
@@ -45,7 +45,7 @@ pub const MESSAGE_CPU: Figure = Figure {
 /// The same when there is much to share a commit and a wake-up with.
 pub const BUSY_MESSAGE_CPU: Figure = Figure {
     name: "busy_message_cpu",
-    value: 53.8,
+    value: 17.8,
     unit: "µs",
     about: "the same when 400 senders never pause",
     known: Measured("make bench ARGS='--only direct' (1 in flight)"),
@@ -54,7 +54,7 @@ pub const BUSY_MESSAGE_CPU: Figure = Figure {
 /// Each further session that hears a message.
 pub const DELIVERY_CPU: Figure = Figure {
     name: "delivery_cpu",
-    value: 23.2,
+    value: 15.2,
     unit: "µs",
     about: "a node's CPU for each further session that hears a message",
     known: Measured("make bench ARGS='--only group' (100 members, 10 messages/s)"),
@@ -90,7 +90,7 @@ pub const SOCKET_MEMORY: Figure = Figure {
 /// A node that works.
 pub const NODE_MEMORY: Figure = Figure {
     name: "node_memory",
-    value: 363.0,
+    value: 289.0,
     unit: "MiB",
     about: "a node's memory at work, beside its sessions",
     known: Measured("tertulia load grow --stages 10000,1000000,10000000"),
@@ -99,7 +99,7 @@ pub const NODE_MEMORY: Figure = Figure {
 /// Somebody who comes back.
 pub const RETURN_CPU: Figure = Figure {
     name: "return_cpu",
-    value: 400.0,
+    value: 250.0,
     unit: "µs",
     about: "a node's CPU for a session that comes back and is told 100 events",
     known: Measured("make bench ARGS='--only catchup'"),

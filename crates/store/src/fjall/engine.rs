@@ -6,6 +6,7 @@ mod unmade;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use ::fjall::compaction::Leveled;
 use ::fjall::config::CompressionPolicy;
@@ -32,9 +33,14 @@ const KEYS_IN_TABLES: u32 = 3;
 pub const UNLISTED: u32 = 2;
 /// How much of its own journal the engine keeps at most; it is read again at a start.
 const JOURNAL_BYTES_MAX: u64 = 192 << 20;
-/// One for what is flushed and two for what is compacted. With a single one for that, the first turns idly round the
-/// queue, at the cost of a whole core, for as long as the other compacts.
+/// Where there are more than two processors: two that merge, and one that only flushes. With a single one that merges
+/// that one would turn idly round the queue, at the cost of a whole core, for as long as the other merges.
 const WORKERS: usize = 3;
+/// So many files of the newest rows of a table are merged at once. The more, the less often the others are written
+/// again for it; and the more files are looked into by who reads a range.
+const MERGED_AT_ONCE: u8 = 8;
+/// How long a file is that comes of it. Each is synced when it is whole, and whoever syncs meanwhile waits for that.
+const FILE_BYTES: u64 = 8 << 20;
 
 const META_FORMAT: &str = "format";
 const META_EPOCH: &str = "epoch";
@@ -158,7 +164,7 @@ fn database(folder: &Path, cache_bytes: u64) -> Result<Database> {
     let open = || {
         Database::builder(folder)
             .cache_size(cache_bytes)
-            .worker_threads(WORKERS)
+            .worker_threads(workers())
             // A batch is synced when it is written: what it costs to make it smaller is more than that brings.
             .journal_compression(CompressionType::None)
             .max_journaling_size(JOURNAL_BYTES_MAX)
@@ -177,6 +183,14 @@ fn database(folder: &Path, cache_bytes: u64) -> Result<Database> {
         opened => opened,
     };
     db.map_err(unavailable)
+}
+
+/// Where there are two processors one thread merges, so that the other is left to those who send.
+fn workers() -> usize {
+    match thread::available_parallelism() {
+        Ok(processors) if processors.get() > 2 => WORKERS,
+        _ => 1,
+    }
 }
 
 /// The epoch and the format of the tables.
@@ -230,22 +244,14 @@ fn batch(db: &Database, rows: usize) -> OwnedWriteBatch {
 
 fn open_table(db: &Database, table: Table) -> Result<Keyspace> {
     let options = || {
-        let options = KeyspaceCreateOptions::default()
+        let merging = Leveled::default()
+            .with_l0_threshold(MERGED_AT_ONCE)
+            .with_table_target_size(FILE_BYTES);
+        KeyspaceCreateOptions::default()
             // For the few rows of a flush that are not worth a file.
             .max_memtable_size(4 << 20)
-            .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4));
-        match table {
-            // Most of what is written. The more tables of the newest rows are merged at once, and the smaller those are
-            // that come of it, the less often the others are written again for it; and the more tables are looked into
-            // by who reads a part of a log.
-            Table::Events => {
-                let merging = Leveled::default()
-                    .with_l0_threshold(8)
-                    .with_table_target_size(32 << 20);
-                options.compaction_strategy(Arc::new(merging))
-            }
-            _ => options,
-        }
+            .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+            .compaction_strategy(Arc::new(merging))
     };
     db.keyspace(table.name(), options).map_err(unavailable)
 }
