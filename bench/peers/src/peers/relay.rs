@@ -33,7 +33,8 @@ const READY: &str = "relay: ready at ";
 const NUMBER_BYTES: usize = 8;
 /// How many frames wait for a client at most; who reads slower than that loses the connection.
 const WAITING_FRAMES_MAX: usize = 1_024;
-
+/// How many frames wait to be kept at most; then nobody is read from.
+const UNKEPT_FRAMES_MAX: usize = 8_192;
 /// The file is made so long at once, so that a sync need not write down its length as well.
 const FILE_BYTES: u64 = 4 << 30;
 
@@ -168,7 +169,7 @@ async fn serve_one(stream: TcpStream, seats: Seats, keeper: Option<Keeper>) -> R
                             let other = other.as_ref().context("nobody sits opposite")?;
                             match &keeper {
                                 None => pass_on(&mut socket, other, frame).await?,
-                                Some(keeper) => keeper.keep(frame, &sender, other)?,
+                                Some(keeper) => keeper.keep(frame, &sender, other).await?,
                             }
                         }
                         Some(Ok(Message::Close(_))) | None => return Ok(()),
@@ -197,7 +198,7 @@ fn ack(frame: &Bytes) -> Result<Bytes> {
 
 /// Who keeps frames in a file, and passes them on when they are on the disk.
 #[derive(Clone)]
-struct Keeper(std::sync::mpsc::Sender<Kept>);
+struct Keeper(mpsc::Sender<Kept>);
 
 /// A frame, and whom it and its acknowledgement go to.
 struct Kept {
@@ -212,18 +213,18 @@ impl Keeper {
         let file = File::create_new(path)?;
         file.set_len(FILE_BYTES)?;
         file.sync_all()?;
-        let (sender, frames) = std::sync::mpsc::channel();
+        let (sender, mut frames) = mpsc::channel(UNKEPT_FRAMES_MAX);
         thread::Builder::new()
             .name("keeper".to_owned())
             .spawn(move || {
-                if let Err(error) = keep_all(&file, &frames) {
+                if let Err(error) = keep_all(&file, &mut frames) {
                     eprintln!("relay: the file can not be written: {error}");
                 }
             })?;
         Ok(Keeper(sender))
     }
 
-    fn keep(
+    async fn keep(
         &self,
         frame: Bytes,
         writer: &mpsc::Sender<Bytes>,
@@ -235,16 +236,15 @@ impl Keeper {
             writer: writer.clone(),
             other: other.clone(),
         };
-        self.0.send(kept).ok().context("nothing is kept any more")
+        let sent = self.0.send(kept).await;
+        sent.ok().context("the file takes no more frames")
     }
 }
 
 /// Writes and syncs at once all that waits, for as long as there are connections.
-fn keep_all(file: &File, frames: &std::sync::mpsc::Receiver<Kept>) -> io::Result<()> {
+fn keep_all(file: &File, frames: &mut mpsc::Receiver<Kept>) -> io::Result<()> {
     let (mut record, mut at, mut waiting) = (Vec::new(), 0, Vec::new());
-    while let Ok(first) = frames.recv() {
-        waiting.push(first);
-        waiting.extend(frames.try_iter());
+    while frames.blocking_recv_many(&mut waiting, UNKEPT_FRAMES_MAX) > 0 {
         record.clear();
         for kept in &waiting {
             record.extend_from_slice(&(kept.frame.len() as u32).to_le_bytes());
@@ -288,7 +288,7 @@ mod tests {
         let (writer, mut acks) = mpsc::channel(1);
         let (other, mut heard) = mpsc::channel(1);
         let frame = Bytes::from_static(b"8 bytes.text");
-        keeper.keep(frame.clone(), &writer, &other).unwrap();
+        keeper.keep(frame.clone(), &writer, &other).await.unwrap();
         assert_eq!(acks.recv().await.unwrap(), frame[..8]);
         assert_eq!(heard.recv().await.unwrap(), frame);
         let mut kept = [0; 16];
@@ -297,7 +297,8 @@ mod tests {
             .read_exact_at(&mut kept, 0)
             .unwrap();
         assert_eq!(kept[4..], frame[..]);
-        assert!(keeper.keep(frame.slice(..8), &writer, &other).is_err());
+        let cut = keeper.keep(frame.slice(..8), &writer, &other).await;
+        assert!(cut.is_err());
     }
 
     #[test]
