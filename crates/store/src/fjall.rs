@@ -20,6 +20,7 @@ mod floor;
 mod health;
 mod lists;
 mod outcome;
+mod pace;
 mod reader;
 mod reads;
 mod recent;

@@ -1,10 +1,12 @@
 //! What it costs to come back: the time, the bytes and the store's reads until a client knows what it missed.
 //!
-//! Each figure is taken several times over one session after the other; nothing is cached on the client.
+//! Each figure is taken several times over one session after the other, and that of many who come back in one second over
+//! as many as are due; nothing is cached on the client.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tertulia_proto::chats::list_events_request::From;
 use tertulia_proto::chats::{
     DeleteMessagesRequest, DeleteMessagesResponse, EditMessageRequest, EditMessageResponse,
@@ -43,6 +45,14 @@ pub struct Plan {
 const TEXT_BYTES: usize = 128;
 /// How many messages are missed, and whether all of them are listed in the answer.
 const MISSED: [(u64, bool); 2] = [(100, true), (10_000, false)];
+/// How many come back in a second when many do.
+const RATE: u32 = 1_000;
+/// How many times more come back then than one after the other.
+const AT_RATE_TIMES: usize = 20;
+/// How many people they are.
+const AT_RATE_USERS: usize = 10;
+/// How many may be coming back at any time. Who comes later counts from when it was due all the same.
+const UNDER_WAY_MAX: usize = 2_000;
 /// How many chats a user has who has few.
 const FEW_CHATS: usize = 20;
 /// How many messages a device holds whose changes it asks for.
@@ -75,6 +85,7 @@ pub async fn run(server: Server, plan: &Plan) -> Result<Vec<Figure>> {
     for (missed, is_listed) in MISSED {
         figures.extend(bench.missed(next()?, missed, is_listed).await?);
     }
+    figures.extend(bench.at_rate().await?);
 
     for chats in [FEW_CHATS, plan.chats, plan.many_chats] {
         let user = bench.in_chats(chats).await?;
@@ -88,6 +99,10 @@ pub async fn run(server: Server, plan: &Plan) -> Result<Vec<Figure>> {
     figures.extend(bench.changes_below(next()?).await?);
     figures.extend(bench.changes_above(next()?).await?);
     Ok(figures)
+}
+
+fn milliseconds_since(began: Instant) -> f64 {
+    began.elapsed().as_secs_f64() * 1e3
 }
 
 fn is_delta(welcome: &Welcome) -> bool {
@@ -122,9 +137,48 @@ impl Bench<'_> {
         name: &str,
         mut once: impl AsyncFnMut() -> Result<u64>,
     ) -> Result<Vec<Figure>> {
+        self.figures(name, async || {
+            let mut times = Vec::with_capacity(self.plan.times);
+            for _ in 0..self.plan.times {
+                let began = Instant::now();
+                let bytes = once().await?;
+                times.push((milliseconds_since(began), bytes));
+            }
+            Ok(times)
+        })
+        .await
+    }
+
+    /// Does something so many times a second, however long it takes, and makes its rows. Times count from when it was due.
+    async fn measure_at_rate(
+        &self,
+        name: &str,
+        once: impl AsyncFn(usize) -> Result<u64>,
+    ) -> Result<Vec<Figure>> {
+        let once = &once;
+        self.figures(name, async || {
+            let began = Instant::now();
+            let times = (0..self.plan.times * AT_RATE_TIMES).map(|n| async move {
+                let due = began + Duration::from_secs(1) * n as u32 / RATE;
+                tokio::time::sleep_until(due.into()).await;
+                let bytes = once(n).await?;
+                Ok((milliseconds_since(due), bytes))
+            });
+            let times = stream::iter(times).buffer_unordered(UNDER_WAY_MAX);
+            times.try_collect().await
+        })
+        .await
+    }
+
+    /// Makes the rows of something whose runs say of each time how many milliseconds it took and how many bytes came.
+    async fn figures(
+        &self,
+        name: &str,
+        mut run: impl AsyncFnMut() -> Result<Vec<(f64, u64)>>,
+    ) -> Result<Vec<Figure>> {
         let mut runs = Vec::with_capacity(self.plan.runs);
         for _ in 0..self.plan.runs {
-            runs.push(self.measure_once(&mut once).await?);
+            runs.push(self.metered(&mut run).await?);
         }
         let each = |f: &dyn Fn(&Run) -> Option<f64>| runs.iter().filter_map(f).collect::<Vec<_>>();
         let times = each(&|run| Some(run.milliseconds));
@@ -141,33 +195,24 @@ impl Bench<'_> {
         Ok([figure, bytes, reads, rows].into_iter().flatten().collect())
     }
 
-    async fn measure_once(&self, once: &mut impl AsyncFnMut() -> Result<u64>) -> Result<Run> {
-        let Plan {
-            times,
-            meter,
-            process,
-            ..
-        } = self.plan;
+    async fn metered(&self, run: &mut impl AsyncFnMut() -> Result<Vec<(f64, u64)>>) -> Result<Run> {
+        let Plan { meter, process, .. } = self.plan;
         let reads = async || match meter {
             Some(meter) => meter.reads().await.map(Some),
             None => Ok(None),
         };
         let cpu = || process.and_then(|process| process.cpu());
         let (before, cpu_before) = (reads().await?, cpu());
-        let (mut taken, mut bytes) = (Vec::with_capacity(*times), 0);
-        for _ in 0..*times {
-            let began = Instant::now();
-            bytes += once().await?;
-            taken.push(began.elapsed().as_secs_f64() * 1e3);
-        }
+        let times = run().await?;
         let (cpu_after, after) = (cpu(), reads().await?);
-        let each = |all: f64| all / *times as f64;
+        let each = |all: f64| all / times.len() as f64;
         let read = before.zip(after);
+        let mut taken: Vec<_> = times.iter().map(|(taken, _)| *taken).collect();
         taken.sort_by(f64::total_cmp);
         Ok(Run {
             milliseconds: median(&taken).context("it was done once")?,
             p99_ms: taken[(taken.len() * 99).div_ceil(100) - 1],
-            bytes: each(bytes as f64),
+            bytes: each(times.iter().map(|(_, bytes)| *bytes as f64).sum()),
             reads: read.map(|(before, after)| each((after.asked - before.asked) as f64)),
             rows: read.map(|(before, after)| each((after.rows - before.rows) as f64)),
             cpu_us: cpu_before
@@ -186,14 +231,55 @@ impl Bench<'_> {
         is_right: impl Fn(&Welcome) -> bool,
     ) -> Result<Vec<Figure>> {
         self.measure(name, async || {
-            let (socket, welcome) = self.come_back(account, cursor).await?;
-            let bytes = socket.received_bytes();
-            ensure!(
-                is_right(&welcome),
-                "another answer than the one to be measured"
-            );
-            socket.close().await;
-            Ok(bytes)
+            self.welcome(account, cursor, &is_right).await
+        })
+        .await
+    }
+
+    /// Comes back once, and gives how many bytes came.
+    async fn welcome(
+        &self,
+        account: &Account,
+        cursor: &[u8],
+        is_right: impl Fn(&Welcome) -> bool,
+    ) -> Result<u64> {
+        let (socket, welcome) = self.come_back(account, cursor).await?;
+        let bytes = socket.received_bytes();
+        ensure!(
+            is_right(&welcome),
+            "another answer than the one to be measured"
+        );
+        socket.close().await;
+        Ok(bytes)
+    }
+
+    /// Many come back in one second, each of whom is in many chats and missed a message in some of them.
+    async fn at_rate(&self) -> Result<Vec<Figure>> {
+        let (missed, chats) = (MISSED[0].0, self.plan.chats);
+        let mut users = Vec::with_capacity(AT_RATE_USERS);
+        for _ in 0..AT_RATE_USERS {
+            let mut people = self.server.accounts(2).await?;
+            let (user, other) = (people.remove(0), people.remove(0));
+            let chats = self
+                .server
+                .groups(&other, std::slice::from_ref(&user), chats)
+                .await?;
+            let cursor = self.cursor(&user).await?;
+            let mut talk = self.talk(&other).await?;
+            for chat in chats.into_iter().cycle().take(missed as usize) {
+                talk.say(chat, 1, TEXT_BYTES).await?;
+            }
+            talk.close().await;
+            users.push((user, cursor));
+        }
+        let name = format!("{chats} chats, {missed} missed, {RATE} come back a second");
+        let is_right = |welcome: &Welcome| match &welcome.missed.answer {
+            Some(Answer::Delta(delta)) => delta.events.len() as u64 == missed,
+            _ => false,
+        };
+        self.measure_at_rate(&name, async |n| {
+            let (user, cursor) = &users[n % AT_RATE_USERS];
+            self.welcome(user, cursor, is_right).await
         })
         .await
     }

@@ -53,6 +53,8 @@ pub use moment::{KeyValue, Moment, Rows};
 
 /// How much is committed before it is sealed and flushed: bytes of the journal, or of the memtable.
 const SEALED_AT_BYTES: u64 = 64 << 20;
+/// So many sealed memtables, and nobody rests who flushes them.
+const SEALED_MANY: usize = 2;
 const FOLDER: &str = "journal";
 
 pub const META_POSITION: &str = "position";
@@ -278,6 +280,9 @@ impl Disk {
         let older = memtables.iter().cloned();
         *memtables = std::iter::once(memtable).chain(older).collect();
         *sealed += 1;
+        if *sealed >= SEALED_MANY {
+            self.engine.pace.hurry(true);
+        }
         Ok(())
     }
 

@@ -6,9 +6,9 @@ mod unmade;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 
 use ::fjall::compaction::Leveled;
+use ::fjall::compaction::filter::Factory;
 use ::fjall::config::CompressionPolicy;
 use ::fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
@@ -20,6 +20,7 @@ use tertulia_services::errors;
 use thiserror::Error;
 
 use super::disk::Table;
+use super::pace::{Merging, Pace, has_few_processors};
 use crate::rows::codec::Corrupt;
 use crate::rows::corrupt;
 
@@ -33,14 +34,15 @@ const KEYS_IN_TABLES: u32 = 3;
 pub const UNLISTED: u32 = 2;
 /// How much of its own journal the engine keeps at most; it is read again at a start.
 const JOURNAL_BYTES_MAX: u64 = 192 << 20;
-/// Where there are more than two processors: two that merge, and one that only flushes. With a single one that merges
+/// Where there are more than a few processors: two that merge, and one that only flushes. With a single one that merges
 /// that one would turn idly round the queue, at the cost of a whole core, for as long as the other merges.
 const WORKERS: usize = 3;
 /// So many files of the newest rows of a table are merged at once. The more, the less often the others are written
 /// again for it; and the more files are looked into by who reads a range.
-const MERGED_AT_ONCE: u8 = 8;
-/// How long a file is that comes of it. Each is synced when it is whole, and whoever syncs meanwhile waits for that.
-const FILE_BYTES: u64 = 8 << 20;
+pub const MERGED_AT_ONCE: u8 = 8;
+/// How long a file is that comes of it. Each is synced when it is whole, and whoever syncs meanwhile waits for that. In
+/// tests it is short, so that a few rows are a deep tree.
+const FILE_BYTES: u64 = if cfg!(test) { 16 << 10 } else { 8 << 20 };
 
 const META_FORMAT: &str = "format";
 const META_EPOCH: &str = "epoch";
@@ -50,6 +52,8 @@ const META_FLUSHED: &str = "flushed";
 /// The engine.
 pub struct Engine {
     pub db: Database,
+    /// That of its workers, and of who brings rows here.
+    pub pace: Arc<Pace>,
     /// In the order of [`Table::ALL`]; none for those that are not kept here.
     tables: [Option<Keyspace>; Table::COUNT],
 }
@@ -72,7 +76,8 @@ impl Engine {
     /// Opens the engine in `folder`, or makes it; with the table of the feed when one is kept. Says which epoch and
     /// which format the tables are of.
     pub fn open(folder: &Path, cache_bytes: u64, is_fed: bool) -> Result<(Engine, Epoch, u32)> {
-        let db = database(folder, cache_bytes)?;
+        let pace = Arc::new(Pace::here());
+        let db = database(folder, cache_bytes, &pace)?;
         // Before all others, which another format may not even have.
         let meta = open_table(&db, Table::Meta)?;
         let (epoch, format) = check_meta(&db, &meta)?;
@@ -87,7 +92,7 @@ impl Engine {
                 tables[table as usize] = Some(open_table(&db, table)?);
             }
         }
-        Ok((Engine { db, tables }, epoch, format))
+        Ok((Engine { db, pace, tables }, epoch, format))
     }
 
     /// A table.
@@ -97,6 +102,27 @@ impl Engine {
     pub fn table(&self, table: Table) -> Result<&Keyspace> {
         let found = self.tables[table as usize].as_ref();
         found.ok_or_else(|| errors::internal(format!("the table {} is not open", table.name())))
+    }
+
+    /// Has those tables merged further of which many files wait for it, when nothing is merged. The engine merges once
+    /// for each file that it is given, and more than that may be to do.
+    pub fn merge(&self) -> Result<()> {
+        if self.db.active_compactions() > 0 {
+            return Ok(());
+        }
+        let is_much = |table: &&Keyspace| table.l0_table_count() >= MERGED_AT_ONCE.into();
+        self.tables().filter(is_much).try_for_each(|table| {
+            // Without rows it leaves the table as it is, and is the only way to ask for it. The empty file that was to
+            // take them is removed at the next start.
+            let nothing = table.start_ingestion().map_err(unavailable)?;
+            nothing.finish().map_err(unavailable)
+        })
+    }
+
+    /// How many files wait to be merged in that of the tables that has most.
+    pub fn unmerged(&self) -> usize {
+        let files = self.tables().map(Keyspace::l0_table_count);
+        files.max().unwrap_or(0)
     }
 
     /// All tables that are kept here.
@@ -158,12 +184,14 @@ pub fn read_number(bytes: Option<Slice>) -> Result<u64> {
         .map_err(|_| corrupt(Corrupt("the position")))
 }
 
-fn database(folder: &Path, cache_bytes: u64) -> Result<Database> {
+fn database(folder: &Path, cache_bytes: u64, pace: &Arc<Pace>) -> Result<Database> {
     unmade::clear(folder).map_err(errors::store_unavailable)?;
     journal::write_end_again(folder).map_err(errors::store_unavailable)?;
     let open = || {
+        let merging: Arc<dyn Factory> = Arc::new(Merging(Arc::clone(pace)));
         Database::builder(folder)
             .cache_size(cache_bytes)
+            .with_compaction_filter_factories(Arc::new(move |_| Some(Arc::clone(&merging))))
             .worker_threads(workers())
             // A batch is synced when it is written: what it costs to make it smaller is more than that brings.
             .journal_compression(CompressionType::None)
@@ -185,11 +213,11 @@ fn database(folder: &Path, cache_bytes: u64) -> Result<Database> {
     db.map_err(unavailable)
 }
 
-/// Where there are two processors one thread merges, so that the other is left to those who send.
+/// Where there are few processors one thread merges, so that the others are left to those who send.
 fn workers() -> usize {
-    match thread::available_parallelism() {
-        Ok(processors) if processors.get() > 2 => WORKERS,
-        _ => 1,
+    match has_few_processors() {
+        true => 1,
+        false => WORKERS,
     }
 }
 

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tertulia_kit::error::{Failure, Result};
 use tertulia_services::chats::decide::decide;
@@ -121,7 +121,9 @@ impl Writer {
         let mut requests = Vec::with_capacity(self.options.commit_batch_max);
         while let Ok(first) = self.queue.recv() {
             self.take_waiting(first, &mut requests);
+            let began = Instant::now();
             self.round(&mut requests);
+            self.shared.disk.engine.pace.hold(began.elapsed());
         }
     }
 

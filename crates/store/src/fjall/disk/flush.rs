@@ -11,14 +11,15 @@ use std::time::Duration;
 use tertulia_kit::error::{Failure, Result};
 
 use super::memtable::Memtable;
-use super::{Disk, Table};
-use crate::fjall::engine::unavailable;
+use super::{Disk, SEALED_MANY, Table};
+use crate::fjall::engine::{MERGED_AT_ONCE, unavailable};
+use crate::fjall::pace::UNMERGED_FILES_MAX;
 use crate::fjall::shared::Shared;
 
 /// Fewer rows of a table than that are not worth a file of their own.
 const INGESTED_MIN: usize = 1_024;
-/// So many files of the newest rows of a table may wait to be merged. More: what is sealed waits for that.
-const UNMERGED_FILES_MAX: usize = 24;
+/// So many files of a table wait to be merged, and nobody rests who merges.
+const UNMERGED_FILES_MANY: usize = 12;
 /// How often it is looked whether they are merged.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// After how long it is tried again to flush what could not be flushed.
@@ -55,7 +56,9 @@ fn run(shared: &Shared, woken: &Receiver<()>) {
                 has_failed = true;
             }
         }
-        let woken = match (has_failed, shared.disk.room.has_sealed()) {
+        let disk = &shared.disk;
+        let has_more = disk.room.has_sealed() || disk.engine.unmerged() >= MERGED_AT_ONCE.into();
+        let woken = match (has_failed, has_more) {
             (true, _) => woken.recv_timeout(AGAIN_AFTER),
             (false, true) => woken.recv_timeout(LOOK_AGAIN_AFTER),
             (false, false) => woken.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -94,7 +97,9 @@ fn flush_sealed(shared: &Shared) -> Result<()> {
     disk.prepare()?;
     loop {
         disk.drop_files(shared.send_keys.first_in_memory());
-        if disk.is_unmerged() || !disk.flush_oldest()? {
+        disk.keep_pace();
+        disk.engine.merge()?;
+        if disk.engine.unmerged() >= UNMERGED_FILES_MAX || !disk.flush_oldest()? {
             return Ok(());
         }
     }
@@ -103,6 +108,7 @@ fn flush_sealed(shared: &Shared) -> Result<()> {
 /// Flushes everything. Nobody writes any more. What has send keys that are in no file stays in the journal as well.
 fn flush_all(shared: &Shared) -> Result<()> {
     let disk = &shared.disk;
+    disk.engine.pace.hurry(true);
     while disk.flush_oldest()? {}
     disk.seal()?;
     while disk.flush_oldest()? {}
@@ -121,10 +127,19 @@ impl Disk {
         Ok(true)
     }
 
-    /// Whether so many files wait to be merged in one of the tables that one more would cost those who read too much.
-    fn is_unmerged(&self) -> bool {
-        let mut tables = self.engine.tables();
-        tables.any(|table| table.l0_table_count() >= UNMERGED_FILES_MAX)
+    /// Hurries those who flush and merge while much waits for them, and lets them rest otherwise.
+    pub(super) fn keep_pace(&self) {
+        let (pace, unmerged) = (&self.engine.pace, self.engine.unmerged());
+        let is_behind = unmerged >= UNMERGED_FILES_MANY || *self.room.taken.lock() >= SEALED_MANY;
+        pace.hurry(is_behind);
+        match pace.unmerged(unmerged) {
+            Some(true) => tracing::warn!(
+                unmerged,
+                "merging is behind: what is sent is slowed down until it has caught up"
+            ),
+            Some(false) => tracing::info!("merging has caught up"),
+            None => {}
+        }
     }
 
     fn flush(&self, memtable: &Arc<Memtable>) -> Result<()> {
@@ -160,7 +175,9 @@ impl Disk {
             }
             let table = self.engine.table(table)?;
             let mut ingestion = table.start_ingestion().map_err(unavailable)?;
+            let mut work = self.engine.pace.begin();
             for (key, value) in rows {
+                work.step();
                 let written = match value {
                     None => ingestion.write_tombstone(key.clone()),
                     Some(value) => ingestion.write(key.clone(), value.clone()),

@@ -8,6 +8,8 @@ use rand::{Rng as _, SeedableRng as _};
 use tempfile::TempDir;
 
 use super::*;
+use crate::fjall::engine::MERGED_AT_ONCE;
+use crate::fjall::pace::UNMERGED_FILES_MAX;
 use crate::fjall::room::SEALED_MAX;
 
 /// Rows as they should be found.
@@ -380,6 +382,45 @@ fn the_writer_is_told_when_nothing_can_be_flushed() {
     bench.disk.seal().unwrap();
     bench.check();
     bench.again().check();
+}
+
+#[test]
+fn what_waits_to_be_merged_is_merged_though_nothing_more_is_flushed() {
+    let mut bench = Bench::new();
+    // The engine merges once after each of these, which is less than there is to do.
+    while bench.disk.engine.unmerged() < UNMERGED_FILES_MAX {
+        for _ in 0..4_000 {
+            let key = bench.random.random::<u64>().to_be_bytes();
+            let mut batch = Batch::new();
+            batch.insert(Table::Events, &key, &key);
+            bench.disk.commit_unsynced(&mut batch).unwrap();
+            let table = Table::Events as u8;
+            bench.model.insert((table, key.to_vec()), key.to_vec());
+        }
+        bench.seal_and_flush();
+    }
+    while bench.disk.engine.unmerged() >= MERGED_AT_ONCE.into() {
+        bench.disk.engine.merge().unwrap();
+        std::thread::yield_now();
+    }
+    bench.check();
+    bench.again().check();
+}
+
+#[test]
+fn who_flushes_hurries_while_a_second_memtable_waits() {
+    let mut bench = Bench::new();
+    let pace = Arc::clone(&bench.disk.engine.pace);
+    for is_hurried in [false, true] {
+        bench.commit(10);
+        bench.disk.seal().unwrap();
+        assert_eq!(pace.is_hurried(), is_hurried);
+    }
+    bench.disk.keep_pace();
+    assert!(pace.is_hurried());
+    bench.disk.flush_oldest().unwrap();
+    bench.disk.keep_pace();
+    assert!(!pace.is_hurried());
 }
 
 #[test]
