@@ -110,6 +110,8 @@ impl Engine {
         if self.db.active_compactions() > 0 {
             return Ok(());
         }
+        // An engine that has failed merges nothing, however often it is asked.
+        self.db.persist(PersistMode::Buffer).map_err(unavailable)?;
         let is_much = |table: &&Keyspace| table.l0_table_count() >= MERGED_AT_ONCE.into();
         self.tables().filter(is_much).try_for_each(|table| {
             // Without rows it leaves the table as it is, and is the only way to ask for it. The empty file that was to

@@ -70,7 +70,7 @@ impl Pace {
     }
 
     /// So many files wait to be merged. Says whether others are held back for it now who were not, or the other way round.
-    pub fn unmerged(&self, files: usize) -> Option<bool> {
+    pub fn set_unmerged(&self, files: usize) -> Option<bool> {
         let before = self.unmerged.swap(files, Ordering::Relaxed) >= HELD_FROM;
         let is_held = files >= HELD_FROM;
         if before && !is_held {
@@ -192,12 +192,12 @@ mod tests {
     #[test]
     fn who_is_held_back_goes_on_as_soon_as_few_files_wait() {
         let pace = Arc::new(Pace::with(None));
-        assert_eq!(pace.unmerged(UNMERGED_FILES_MAX), Some(true));
-        assert_eq!(pace.unmerged(UNMERGED_FILES_MAX), None);
+        assert_eq!(pace.set_unmerged(UNMERGED_FILES_MAX), Some(true));
+        assert_eq!(pace.set_unmerged(UNMERGED_FILES_MAX), None);
         assert!(pace.holds());
         let held = Arc::clone(&pace);
         let thread = thread::spawn(move || held.wait(FOR_EVER));
-        assert_eq!(pace.unmerged(1), Some(false));
+        assert_eq!(pace.set_unmerged(1), Some(false));
         thread.join().unwrap();
         pace.wait(FOR_EVER);
     }

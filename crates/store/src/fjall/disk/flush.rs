@@ -132,7 +132,7 @@ impl Disk {
         let (pace, unmerged) = (&self.engine.pace, self.engine.unmerged());
         let is_behind = unmerged >= UNMERGED_FILES_MANY || *self.room.taken.lock() >= SEALED_MANY;
         pace.hurry(is_behind);
-        match pace.unmerged(unmerged) {
+        match pace.set_unmerged(unmerged) {
             Some(true) => tracing::warn!(
                 unmerged,
                 "merging is behind: what is sent is slowed down until it has caught up"
