@@ -73,7 +73,8 @@ const FIELDS: &[Field] = &[
         connections and the control of sessions stay here.")
         .checked(service),
     Field::number("threads", 0, 0..=1_024, "How many threads serve sessions and calls. 0: as many as the machine has \
-        processors. Where there are two, 1 is cheaper for single messages, and more people at once wait longer."),
+        processors. Where there are two, 1 is cheaper for messages under load and dearer for few, and more people at once wait \
+        longer."),
     Field::choice("log.format", &["pretty", "json"], "How a line looks: for people, or one JSON object."),
     Field::text("log.levels", "info,async_nats=warn,fjall=warn,lsm_tree=warn,redis=error", "What to log, such as info or info,tertulia_store=debug.")
         .checked(telemetry::check_levels),

@@ -5,12 +5,13 @@
 //!                                                    └─► flusher ──► engine
 //! read ───► caches ─► memtables ─► engine
 //! ```
-//! One thread decides and writes (`writer`), everybody reads (`reads`, `reader`). What a read finds
+//! One after the other decides and writes (`writer`, `desk`), everybody reads (`reads`, `reader`). What a read finds
 //! was synced before; how far a reader has got is a position, which moves on when its commit is in the tables
 //! and in the caches.
 
 mod batch;
 mod claims;
+mod desk;
 mod disk;
 mod engine;
 pub(crate) mod export;
@@ -44,10 +45,12 @@ use tertulia_kit::clock::SharedClock;
 use tertulia_kit::error::{Failure, Result};
 use tertulia_services::chats::{Command, Committed, Done};
 use tertulia_services::errors;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
 pub use verify::{ChatDigest, PROBLEMS_MAX, Problem, Progress, Report};
 
+use desk::Desk;
 use disk::flusher;
 use send_keys::keeper;
 use shared::Shared;
@@ -127,6 +130,8 @@ pub enum Sabotage {
 /// The store.
 pub struct ChatLog {
     shared: Arc<Shared>,
+    /// Where the writer is.
+    desk: Arc<Desk>,
     /// To the writer; none when closed.
     queue: RwLock<Option<SyncSender<Request>>>,
     queue_bytes_max: usize,
@@ -148,7 +153,8 @@ impl ChatLog {
         clock: SharedClock,
     ) -> Result<Arc<ChatLog>> {
         let folder = folder.to_path_buf();
-        let opening = move || ChatLog::open_here(&folder, options, committed, clock);
+        let runtime = Handle::current();
+        let opening = move || ChatLog::open_here(&folder, options, committed, clock, runtime);
         tokio::task::spawn_blocking(opening)
             .await
             .map_err(errors::internal)?
@@ -159,6 +165,7 @@ impl ChatLog {
         options: Options,
         committed: Arc<dyn Committed>,
         clock: SharedClock,
+        runtime: Handle,
     ) -> Result<Arc<ChatLog>> {
         let shared = Arc::new(Shared::open(folder, &options, clock)?);
         let (queue, requests) = sync_channel(options.commit_queue_max.max(1));
@@ -170,9 +177,14 @@ impl ChatLog {
         // What a start has found in the journal.
         keeper.wake();
         let to_write = Arc::clone(&shared);
-        let writer = Writer::new(to_write, options, requests, teller, keeper, flusher);
+        let writer = Writer::new(to_write, options, teller, keeper, flusher);
+        let desk = Arc::new(Desk::new(Arc::clone(&shared), writer, runtime));
+        let of_thread = Arc::clone(&desk);
         let threads = vec![
-            thread("chats-writer", shared.health.watch(move || writer.run()))?,
+            thread(
+                "chats-writer",
+                shared.health.watch(move || of_thread.serve(&requests)),
+            )?,
             thread("chats-teller", move || telling.run())?,
             thread("chats-keeper", keeping)?,
             thread("chats-flusher", flushing)?,
@@ -181,6 +193,7 @@ impl ChatLog {
         tracing::info!(position, "opened the logs of chats");
         Ok(Arc::new(ChatLog {
             shared,
+            desk,
             queue: RwLock::new(Some(queue)),
             queue_bytes_max,
             long_reads: Arc::new(Semaphore::new(LONG_READS_MAX)),
@@ -232,17 +245,20 @@ impl ChatLog {
         let count = commands.len();
         let all = |failure: fn() -> Failure| (0..count).map(|_| Err(failure())).collect();
         let (answer, answered) = oneshot::channel();
-        if let Err(refused) = self.queue(Request { commands, answer }) {
+        if let Err(refused) = self.put(Request { commands, answer }) {
             return all(refused);
         }
         answered.await.unwrap_or_else(|_| all(gone))
     }
 
-    /// Why not, when it can not wait there.
-    fn queue(&self, request: Request) -> Result<(), fn() -> Failure> {
-        let bytes = request.bytes();
+    /// Writes a request now, or puts it into the queue. Why not, when it can not wait there.
+    fn put(&self, request: Request) -> Result<(), fn() -> Failure> {
         let queue = self.queue.read();
         let queue = queue.as_ref().ok_or(closed as fn() -> Failure)?;
+        let Some(request) = self.desk.write_now(request) else {
+            return Ok(());
+        };
+        let bytes = request.bytes();
         let queued = &self.shared.queued_bytes;
         let full = queued.fetch_add(bytes, Ordering::Relaxed) + bytes > self.queue_bytes_max;
         let failure: fn() -> Failure = match full {

@@ -84,6 +84,11 @@ impl Shared {
         })
     }
 
+    /// Whether anything waits for the writer.
+    pub fn has_waiting(&self) -> bool {
+        self.queued_bytes.load(Ordering::Relaxed) > 0
+    }
+
     /// A chat as it was committed.
     pub fn row(&self, id: ChatId) -> Result<Option<Row>> {
         self.chats

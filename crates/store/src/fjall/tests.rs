@@ -101,6 +101,12 @@ impl Bench {
         page.events.len()
     }
 
+    /// Sends a message, after which others than the writer's thread may write.
+    async fn calm(&self, chat: ChatId, n: i64) {
+        self.log.desk.calm_down();
+        self.say(chat, n).await.unwrap();
+    }
+
     /// Stops the writer at its next commits; what comes back lets one commit go on for each thing sent,
     /// and all of them when dropped. The receiver says when a commit has been reached.
     fn hold_commits(&self) -> (mpsc::Sender<()>, tokio::sync::mpsc::UnboundedReceiver<()>) {
@@ -362,6 +368,147 @@ async fn a_writer_that_panics_is_told_and_nobody_waits_for_it() {
     assert_eq!(reason(bench.log.health()), "STORE_UNAVAILABLE");
     assert_eq!(reason(bench.say(chat, 1).await), "STORE_UNAVAILABLE");
     assert_eq!(bench.head(chat).await, 0);
+}
+
+/// Threads for sessions, as a node has them.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// Has each commit say which thread it is on.
+fn commits_by(bench: &Bench) -> mpsc::Receiver<String> {
+    let (by, threads) = mpsc::channel();
+    bench.log.shared.faults.set(move || {
+        let thread = std::thread::current();
+        by.send(thread.name().unwrap_or_default().to_owned())
+            .unwrap();
+        false
+    });
+    threads
+}
+
+#[test]
+fn who_comes_when_little_is_to_be_committed_writes_itself_and_else_the_writer_does() {
+    runtime().block_on(async {
+        let bench = Bench::new(Options::default()).await;
+        let chat = bench.chat(2).await;
+        let threads = commits_by(&bench);
+        let here = std::thread::current().name().unwrap().to_owned();
+        bench.calm(chat, 1).await;
+        assert_eq!(threads.recv().unwrap(), "chats-writer");
+        bench.say(chat, 2).await.unwrap();
+        assert_eq!(threads.recv().unwrap(), here);
+        let long = message_of(chat, 3, "x".repeat(20_000));
+        bench.log.write(long).await.unwrap();
+        assert_eq!(threads.recv().unwrap(), "chats-writer");
+    });
+}
+
+#[test]
+fn who_comes_while_another_writes_itself_comes_after_it() {
+    let runtime = runtime();
+    let (bench, chat) = runtime.block_on(async {
+        let bench = Bench::new(Options::default()).await;
+        let chat = bench.chat(2).await;
+        bench.calm(chat, 1).await;
+        (bench, chat)
+    });
+    let (go, mut at) = bench.hold_commits();
+    let log = Arc::clone(&bench.log);
+    let first = runtime.spawn(async move { log.write(message(chat, 2)).await });
+    at.blocking_recv().unwrap();
+    let seq = |done: Result<Done>| match done.unwrap() {
+        Done::Sent(sent) => sent.seq,
+        other => panic!("{other:?}"),
+    };
+    runtime.block_on(async {
+        let go_on = async { drop(go) };
+        let (second, ()) = futures::future::join(bench.log.write(message(chat, 3)), go_on).await;
+        assert_eq!((seq(first.await.unwrap()), seq(second)), (2, 3));
+        bench.log.close().await;
+    });
+}
+
+#[test]
+fn a_node_with_one_thread_for_sessions_leaves_writing_to_the_writer() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let bench = Bench::new(Options::default()).await;
+        let chat = bench.chat(2).await;
+        let threads = commits_by(&bench);
+        for n in 0..64 {
+            bench.say(chat, n).await.unwrap();
+        }
+        assert!(threads.try_iter().all(|thread| thread == "chats-writer"));
+    });
+}
+
+#[test]
+fn who_writes_itself_and_is_held_up_by_the_disk_holds_up_nobody_else() {
+    use std::io::Write as _;
+    use tokio::io::AsyncReadExt as _;
+
+    let runtime = runtime();
+    let (bench, chat) = runtime.block_on(async {
+        let bench = Bench::new(Options::default()).await;
+        let chat = bench.chat(2).await;
+        bench.calm(chat, 1).await;
+        (bench, chat)
+    });
+    // What comes at a socket, and what is done about it.
+    let socket = || {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (ours, theirs)
+    };
+    let ((mut to_sender, sender), (mut to_other, other)) = (socket(), socket());
+    let log = Arc::clone(&bench.log);
+    let sending = runtime.spawn(async move {
+        let mut socket = tokio::net::UnixStream::from_std(sender).unwrap();
+        socket.read_u8().await.unwrap();
+        log.write(message(chat, 2)).await
+    });
+    let (answer, answered) = mpsc::channel();
+    let answering = runtime.spawn(async move {
+        let mut socket = tokio::net::UnixStream::from_std(other).unwrap();
+        answer.send(socket.read_u8().await.unwrap()).unwrap();
+        answer.send(socket.read_u8().await.unwrap()).unwrap();
+    });
+    to_other.write_all(&[1]).unwrap();
+    assert_eq!(answered.recv(), Ok(1));
+    let (go, mut at) = bench.hold_commits();
+    to_sender.write_all(&[1]).unwrap();
+    at.blocking_recv().unwrap();
+    // The thread that was at the sockets waits for the disk now.
+    to_other.write_all(&[2]).unwrap();
+    assert_eq!(answered.recv(), Ok(2));
+    drop(go);
+    runtime.block_on(answering).unwrap();
+    runtime.block_on(sending).unwrap().unwrap();
+}
+
+#[test]
+fn a_writer_that_panics_where_somebody_writes_itself_is_told_too() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let bench = Bench::new(Options::default()).await;
+        let chat = bench.chat(2).await;
+        bench.calm(chat, 1).await;
+        bench.log.shared.faults.set(|| panic!("a test wants it"));
+        assert_eq!(reason(bench.say(chat, 2).await), "STORE_UNAVAILABLE");
+        assert_eq!(reason(bench.say(chat, 3).await), "STORE_UNAVAILABLE");
+        bench.log.close().await;
+        assert_eq!(reason(bench.log.health()), "STORE_UNAVAILABLE");
+        assert_eq!(bench.head(chat).await, 1);
+    });
 }
 
 #[tokio::test]

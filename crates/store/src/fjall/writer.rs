@@ -8,8 +8,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use tertulia_kit::error::{Failure, Result};
 use tertulia_services::chats::decide::decide;
@@ -72,7 +72,6 @@ impl Request {
 pub struct Writer {
     shared: Arc<Shared>,
     options: Options,
-    queue: Receiver<Request>,
     /// Tells the listeners.
     teller: Teller,
     /// Files the send keys.
@@ -95,7 +94,6 @@ impl Writer {
     pub fn new(
         shared: Arc<Shared>,
         options: Options,
-        queue: Receiver<Request>,
         teller: Teller,
         keeper: Keeper,
         flusher: Flusher,
@@ -104,7 +102,6 @@ impl Writer {
         Writer {
             shared,
             options,
-            queue,
             teller,
             keeper,
             flusher,
@@ -116,22 +113,22 @@ impl Writer {
         }
     }
 
-    /// Writes until the queue is closed and empty.
-    pub fn run(mut self) {
-        let mut requests = Vec::with_capacity(self.options.commit_batch_max);
-        while let Ok(first) = self.queue.recv() {
-            self.take_waiting(first, &mut requests);
-            let began = Instant::now();
-            self.round(&mut requests);
-            self.shared.disk.engine.pace.hold(began.elapsed());
-        }
+    /// Whether it may be on any thread; else on one that nobody's answers wait for.
+    pub fn may_be_anywhere(&self) -> bool {
+        self.options.crash_at != Some(CrashPoint::AfterAckBeforePublish)
     }
 
-    fn take_waiting(&self, first: Request, requests: &mut Vec<Request>) {
+    /// Takes what waits together with `first`, as much as goes into one commit.
+    pub fn take_waiting(
+        &self,
+        queue: &Receiver<Request>,
+        first: Request,
+        requests: &mut Vec<Request>,
+    ) {
         let (mut bytes, mut commands) = (first.bytes(), first.commands.len());
         requests.push(first);
         while commands < self.options.commit_batch_max && bytes < self.options.commit_bytes_max {
-            let Ok(next) = self.queue.try_recv() else {
+            let Ok(next) = queue.try_recv() else {
                 break;
             };
             bytes += next.bytes();
@@ -141,7 +138,8 @@ impl Writer {
         self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn round(&mut self, requests: &mut Vec<Request>) {
+    /// Decides requests, commits what they come to and tells it. All of them are taken and answered.
+    pub fn round(&mut self, requests: &mut Vec<Request>) {
         self.shared.health.begin(&self.shared.clock);
         let week = match self.prepare() {
             Ok(week) => week,
@@ -243,8 +241,9 @@ impl Writer {
         self.shared.health.end();
         if crash == Some(CrashPoint::AfterAckBeforePublish) {
             outcomes.into_iter().for_each(Outcome::tell);
-            // The answers leave; the next request, or silence, is the end.
-            _ = self.queue.recv_timeout(LAST_ANSWERS);
+            // The answers leave.
+            let (_open, never) = channel::<()>();
+            _ = never.recv_timeout(LAST_ANSWERS);
             std::process::abort();
         }
         self.tell(facts, outcomes);
@@ -253,13 +252,9 @@ impl Writer {
     fn tell(&self, facts: Vec<Fact>, outcomes: Vec<Outcome>) {
         // A listener that takes nothing holds up the writer, and shows like a commit that does not end.
         self.shared.health.begin(&self.shared.clock);
-        self.teller.tell(Told { facts, outcomes }, self.is_idle());
+        self.teller
+            .tell(Told { facts, outcomes }, !self.shared.has_waiting());
         self.shared.health.end();
-    }
-
-    /// Nothing waits to be committed.
-    fn is_idle(&self) -> bool {
-        self.shared.queued_bytes.load(Ordering::Relaxed) == 0
     }
 
     /// Nothing of the round will be there, and what is on disk has to be read.

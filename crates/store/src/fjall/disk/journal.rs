@@ -20,6 +20,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use ::fjall::Slice;
+use rustix::fs::{FallocateFlags, fallocate};
 use tertulia_kit::error::{Failure, Result};
 use tertulia_services::errors;
 use thiserror::Error;
@@ -32,7 +33,7 @@ const HEADER_BYTES: usize = 20;
 /// What stands before the key of a row.
 const ROW_HEADER_BYTES: usize = 7;
 const REMOVED: u32 = u32::MAX;
-/// A file is made so long at once, so that a sync need not write down its length as well.
+/// A file is made so long at once, so that a sync need not write down its length, and where it is on the disk, as well.
 const FILE_BYTES: u64 = 64 << 20;
 /// How much of a file is read at once.
 const PIECE_BYTES: usize = 1 << 18;
@@ -163,7 +164,11 @@ impl Empty {
             .write(true)
             .create_new(true)
             .open(&path)?;
-        file.set_len(FILE_BYTES)?;
+        if fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES).is_err() {
+            // Not every file system gives room beforehand, and not every disk has as much: then it comes as it is needed.
+            file.set_len(0)?;
+            file.set_len(FILE_BYTES)?;
+        }
         file.sync_all()?;
         File::open(folder)?.sync_all()?;
         Ok(Empty { file, path })
