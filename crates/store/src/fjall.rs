@@ -22,6 +22,7 @@ mod health;
 mod lists;
 mod outcome;
 mod pace;
+mod queue;
 mod reader;
 mod reads;
 mod recent;
@@ -36,11 +37,9 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tertulia_kit::clock::SharedClock;
 use tertulia_kit::error::{Failure, Result};
 use tertulia_services::chats::{Command, Committed, Done};
@@ -52,17 +51,16 @@ pub use verify::{ChatDigest, PROBLEMS_MAX, Problem, Progress, Report};
 
 use desk::Desk;
 use disk::flusher;
+use queue::{Request, gone};
 use send_keys::keeper;
 use shared::Shared;
 use teller::teller;
-use writer::{Request, Writer};
+use writer::Writer;
 
 /// How many rows are read where the caller is; longer reads go to threads that may block.
 const INLINE_ROWS_MAX: usize = 64;
 /// How many long reads run at once. Full: they wait, which their callers' deadlines bound.
 const LONG_READS_MAX: usize = 8;
-/// How many full batches of bytes may wait for the writer. Full: `OVERLOADED`.
-const QUEUE_BATCHES_MAX: usize = 16;
 
 /// How the logs are kept.
 #[derive(Debug, Clone)]
@@ -132,9 +130,6 @@ pub struct ChatLog {
     shared: Arc<Shared>,
     /// Where the writer is.
     desk: Arc<Desk>,
-    /// To the writer; none when closed.
-    queue: RwLock<Option<SyncSender<Request>>>,
-    queue_bytes_max: usize,
     long_reads: Arc<Semaphore>,
     /// The writer, the teller, the keeper and the flusher, until they are waited for.
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -168,9 +163,7 @@ impl ChatLog {
         runtime: Handle,
     ) -> Result<Arc<ChatLog>> {
         let shared = Arc::new(Shared::open(folder, &options, clock)?);
-        let (queue, requests) = sync_channel(options.commit_queue_max.max(1));
         let (teller, telling) = teller(committed);
-        let queue_bytes_max = options.commit_bytes_max.saturating_mul(QUEUE_BATCHES_MAX);
         let (flusher, flushing) = flusher(&shared);
         let to_flusher = flusher.clone();
         let (keeper, keeping) = keeper(&shared.send_keys, move || to_flusher.wake());
@@ -183,7 +176,7 @@ impl ChatLog {
         let threads = vec![
             thread(
                 "chats-writer",
-                shared.health.watch(move || of_thread.serve(&requests)),
+                shared.health.watch(move || of_thread.serve()),
             )?,
             thread("chats-teller", move || telling.run())?,
             thread("chats-keeper", keeping)?,
@@ -194,8 +187,6 @@ impl ChatLog {
         Ok(Arc::new(ChatLog {
             shared,
             desk,
-            queue: RwLock::new(Some(queue)),
-            queue_bytes_max,
             long_reads: Arc::new(Semaphore::new(LONG_READS_MAX)),
             threads: Mutex::new(threads),
         }))
@@ -236,7 +227,7 @@ impl ChatLog {
     }
 
     fn stop(&self) -> Vec<JoinHandle<()>> {
-        self.queue.write().take();
+        self.shared.queue.close();
         std::mem::take(&mut *self.threads.lock())
     }
 
@@ -245,32 +236,11 @@ impl ChatLog {
         let count = commands.len();
         let all = |failure: fn() -> Failure| (0..count).map(|_| Err(failure())).collect();
         let (answer, answered) = oneshot::channel();
-        if let Err(refused) = self.put(Request { commands, answer }) {
+        let waits = self.desk.write_now(Request { commands, answer });
+        if let Some(Err(refused)) = waits.map(|request| self.shared.queue.put(request)) {
             return all(refused);
         }
         answered.await.unwrap_or_else(|_| all(gone))
-    }
-
-    /// Writes a request now, or puts it into the queue. Why not, when it can not wait there.
-    fn put(&self, request: Request) -> Result<(), fn() -> Failure> {
-        let queue = self.queue.read();
-        let queue = queue.as_ref().ok_or(closed as fn() -> Failure)?;
-        let Some(request) = self.desk.write_now(request) else {
-            return Ok(());
-        };
-        let bytes = request.bytes();
-        let queued = &self.shared.queued_bytes;
-        let full = queued.fetch_add(bytes, Ordering::Relaxed) + bytes > self.queue_bytes_max;
-        let failure: fn() -> Failure = match full {
-            true => overloaded,
-            false => match queue.try_send(request) {
-                Ok(()) => return Ok(()),
-                Err(TrySendError::Full(_)) => overloaded,
-                Err(TrySendError::Disconnected(_)) => gone,
-            },
-        };
-        queued.fetch_sub(bytes, Ordering::Relaxed);
-        Err(failure)
     }
 }
 
@@ -278,18 +248,6 @@ impl Drop for ChatLog {
     fn drop(&mut self) {
         join(self.stop());
     }
-}
-
-fn closed() -> Failure {
-    errors::store_unavailable("it is closed")
-}
-
-fn overloaded() -> Failure {
-    errors::overloaded(Duration::from_millis(rand::random_range(50..=200)))
-}
-
-fn gone() -> Failure {
-    errors::store_unavailable("the writer has gone")
 }
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {

@@ -9,14 +9,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 
+use super::queue::{Request, Waited};
 use super::shared::Shared;
-use super::writer::{Request, Writer};
+use super::writer::Writer;
 
 /// How many bytes of commands somebody writes itself, about.
 const SMALL_BYTES: usize = 16 << 10;
@@ -66,38 +66,34 @@ impl Desk {
     }
 
     /// For the thread: writes until the queue is closed and empty, or the writer has gone.
-    pub fn serve(&self, queue: &Receiver<Request>) {
+    pub fn serve(&self) {
         let (mut requests, mut looks) = (Vec::new(), Looks::default());
         loop {
-            let first = match self.is_calm.load(Ordering::Relaxed) {
-                true => queue.recv_timeout(LOOK_EVERY),
-                false => queue.recv().map_err(RecvTimeoutError::from),
-            };
-            match first {
-                Ok(first) => {
-                    let mut seat = self.seat_after_others(&mut looks);
-                    if let Some(writer) = &seat.writer {
-                        writer.take_waiting(queue, first, &mut requests);
-                    }
-                    let took = self.turn(&mut seat, &mut requests);
-                    if seat.writer.is_none() {
-                        return;
-                    }
-                    drop(seat);
-                    self.shared.disk.engine.pace.hold(took);
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.look(&mut looks);
-                    let seat = self.seat.try_lock();
-                    if seat.is_some_and(|seat| seat.writer.is_none()) {
-                        return;
-                    }
-                }
-                Err(RecvTimeoutError::Disconnected) => break,
+            let most = self.is_calm.load(Ordering::Relaxed).then_some(LOOK_EVERY);
+            match self.shared.queue.wait(most) {
+                Waited::Something => self.write_waiting(&mut requests, &mut looks),
+                Waited::Nothing => self.look(&mut looks),
+                Waited::Ended => break,
+            }
+            let seat = self.seat.try_lock();
+            if seat.is_some_and(|seat| seat.writer.is_none()) {
+                break;
             }
         }
         // Those who work for it end with it.
         self.seat.lock().writer = None;
+        self.shared.queue.abandon();
+    }
+
+    fn write_waiting(&self, requests: &mut Vec<Request>, looks: &mut Looks) {
+        let mut seat = self.seat_after_others(looks);
+        self.shared.queue.take(requests);
+        // Whoever had the writer may have taken it.
+        if !requests.is_empty() {
+            let took = self.turn(&mut seat, requests);
+            drop(seat);
+            self.shared.disk.engine.pace.hold(took);
+        }
     }
 
     fn seat_after_others(&self, looks: &mut Looks) -> MutexGuard<'_, Seat> {
@@ -118,16 +114,30 @@ impl Desk {
         let Some(mut seat) = self.seat.try_lock() else {
             return Some(request);
         };
-        // What waits came first; and to seal, or to be held back, is not for who has others to serve.
-        let disk = &self.shared.disk;
-        let must_wait = self.shared.has_waiting() || disk.is_full() || disk.engine.pace.holds();
-        // The thread has to know that it is calm, and to look.
+        // To seal, or to be held back, is not for who has others to serve; and the thread has to know that it is calm, and
+        // to look.
+        let Shared { disk, queue, .. } = &*self.shared;
+        let must_wait = disk.is_full() || disk.engine.pace.holds();
         if must_wait || !self.is_calm.load(Ordering::Relaxed) || seat.writer.is_none() {
             return Some(request);
         }
+        // What waits came first.
+        if !queue.attend() {
+            return Some(request);
+        }
         self.turns.fetch_add(1, Ordering::Release);
-        self.turn(&mut seat, &mut vec![request]);
+        let mut requests = vec![request];
+        self.turn(&mut seat, &mut requests);
+        // What came meanwhile is done at once, and the thread need not be woken for it; not again and again.
+        if self.is_calm.load(Ordering::Relaxed) && seat.writer.is_some() {
+            queue.take(&mut requests);
+            if !requests.is_empty() {
+                self.turn(&mut seat, &mut requests);
+            }
+        }
         self.turns.fetch_add(1, Ordering::Release);
+        drop(seat);
+        queue.leave();
         None
     }
 
@@ -177,10 +187,16 @@ impl Desk {
         }
     }
 
-    /// The next round is as after many quick ones.
+    /// After the next round it is calm, however slow the disk is.
     #[cfg(test)]
     pub fn calm_down(&self) {
-        self.seat.lock().calm.spare = CALM_MAX;
+        self.seat.lock().calm.spare = Duration::from_secs(3_600);
+    }
+
+    /// Waits until nobody writes: who is answered is so before.
+    #[cfg(test)]
+    pub fn settle(&self) {
+        drop(self.seat.lock());
     }
 }
 
@@ -204,8 +220,9 @@ impl Calm {
     fn note(&mut self, began: Instant, ended: Instant) -> bool {
         let before = self.ended.replace(ended).unwrap_or(began);
         let between = began.saturating_duration_since(before).min(BETWEEN_MAX);
-        let took = ended - began;
-        self.spare = (self.spare + between).saturating_sub(took).min(CALM_MAX);
+        let most = CALM_MAX.max(self.spare);
+        let spare = (self.spare + between).saturating_sub(ended - began);
+        self.spare = spare.min(most);
         self.spare >= CALM_FROM
     }
 }

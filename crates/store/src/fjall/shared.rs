@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tertulia_kit::clock::SharedClock;
@@ -18,6 +18,7 @@ use super::disk::Disk;
 use super::faults::Faults;
 use super::floor::Floor;
 use super::health::Health;
+use super::queue::Queue;
 use super::recent::Recent;
 use super::send_keys::SendKeys;
 use super::{Options, Sabotage};
@@ -49,7 +50,7 @@ pub struct Shared {
     /// From when on messages are to be sent.
     pub sends: Floor,
     /// What waits for the writer.
-    pub queued_bytes: AtomicUsize,
+    pub queue: Queue,
     pub health: Health,
     pub faults: Faults,
     pub sabotage: Option<Sabotage>,
@@ -77,16 +78,11 @@ impl Shared {
             recent: Mutex::new(Recent::after(position, RECENT_MOVES_MAX)),
             ends: Floor::default(),
             sends: Floor::default(),
-            queued_bytes: AtomicUsize::new(0),
+            queue: Queue::new(options),
             health: Health::default(),
             faults: Faults::default(),
             sabotage: options.sabotage,
         })
-    }
-
-    /// Whether anything waits for the writer.
-    pub fn has_waiting(&self) -> bool {
-        self.queued_bytes.load(Ordering::Relaxed) > 0
     }
 
     /// A chat as it was committed.

@@ -105,6 +105,7 @@ impl Bench {
     async fn calm(&self, chat: ChatId, n: i64) {
         self.log.desk.calm_down();
         self.say(chat, n).await.unwrap();
+        self.log.desk.settle();
     }
 
     /// Stops the writer at its next commits; what comes back lets one commit go on for each thing sent,
@@ -277,7 +278,7 @@ async fn a_full_queue_refuses_at_once_and_says_when_to_come_back() {
             .all(|sent| matches!(sent, Ok(Done::Sent(_))))
     );
     assert_eq!(bench.count(chat).await, 4);
-    assert_eq!(bench.log.shared.queued_bytes.load(Ordering::Relaxed), 0);
+    assert_eq!(bench.log.shared.queue.bytes(), 0);
 }
 
 #[tokio::test]
@@ -291,7 +292,7 @@ async fn too_many_waiting_bytes_are_refused_too() {
     let big = message_of(chat, 1, "x".repeat(20_000));
     assert_eq!(reason(bench.log.write(big).await), "OVERLOADED");
     bench.say(chat, 1).await.unwrap();
-    assert_eq!(bench.log.shared.queued_bytes.load(Ordering::Relaxed), 0);
+    assert_eq!(bench.log.shared.queue.bytes(), 0);
 }
 
 #[tokio::test]

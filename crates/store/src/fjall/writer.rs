@@ -8,18 +8,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use tertulia_kit::error::{Failure, Result};
 use tertulia_services::chats::decide::decide;
-use tertulia_services::chats::{Act, Command, Done, Fact};
+use tertulia_services::chats::{Command, Done, Fact};
 use tertulia_services::errors;
-use tokio::sync::oneshot;
 
 use super::batch;
 use super::disk::{Batch, Flusher};
 use super::outcome::{Outcome, again};
+use super::queue::Request;
 use super::send_keys::Keeper;
 use super::teller::{Teller, Told};
 use super::view::Under;
@@ -30,43 +30,6 @@ use crate::rows::view::{Ahead, Seen};
 
 /// How long the last answers have to leave the process before an asked-for crash after them.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
-
-/// What is to be done one after the other, and who waits for it.
-pub struct Request {
-    pub commands: Vec<Command>,
-    pub answer: oneshot::Sender<Vec<Result<Done>>>,
-}
-
-impl Request {
-    /// About what it takes in the queue.
-    pub fn bytes(&self) -> usize {
-        self.commands.iter().map(Self::bytes_of).sum()
-    }
-
-    fn bytes_of(command: &Command) -> usize {
-        let texts = match &command.act {
-            Act::Send(new) => new.text.len(),
-            Act::Forward { copies, .. } => copies.iter().map(|copy| 64 + copy.text.len()).sum(),
-            Act::Edit { text, .. } => text.len(),
-            Act::Draft {
-                draft: Some(draft), ..
-            } => draft.text.len(),
-            Act::Schedule(scheduled) => scheduled.text.len(),
-            Act::Create(new) => 8 * new.members.len() + new.title.len() + new.topic.len(),
-            Act::Add { users, .. } => 8 * users.len(),
-            Act::Delete { messages, .. }
-            | Act::Expire { messages, .. }
-            | Act::Hide { messages, .. } => 8 * messages.len(),
-            _ => 0,
-        };
-        512 + texts
-    }
-
-    fn fail(self, why: &Failure) {
-        let failed = self.commands.iter().map(|_| Err(again(why)));
-        _ = self.answer.send(failed.collect());
-    }
-}
 
 /// The writer.
 pub struct Writer {
@@ -116,26 +79,6 @@ impl Writer {
     /// Whether it may be on any thread; else on one that nobody's answers wait for.
     pub fn may_be_anywhere(&self) -> bool {
         self.options.crash_at != Some(CrashPoint::AfterAckBeforePublish)
-    }
-
-    /// Takes what waits together with `first`, as much as goes into one commit.
-    pub fn take_waiting(
-        &self,
-        queue: &Receiver<Request>,
-        first: Request,
-        requests: &mut Vec<Request>,
-    ) {
-        let (mut bytes, mut commands) = (first.bytes(), first.commands.len());
-        requests.push(first);
-        while commands < self.options.commit_batch_max && bytes < self.options.commit_bytes_max {
-            let Ok(next) = queue.try_recv() else {
-                break;
-            };
-            bytes += next.bytes();
-            commands += next.commands.len();
-            requests.push(next);
-        }
-        self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Decides requests, commits what they come to and tells it. All of them are taken and answered.
@@ -253,7 +196,7 @@ impl Writer {
         // A listener that takes nothing holds up the writer, and shows like a commit that does not end.
         self.shared.health.begin(&self.shared.clock);
         self.teller
-            .tell(Told { facts, outcomes }, !self.shared.has_waiting());
+            .tell(Told { facts, outcomes }, !self.shared.queue.has_waiting());
         self.shared.health.end();
     }
 

@@ -20,7 +20,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use ::fjall::Slice;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use tertulia_kit::error::{Failure, Result};
 use tertulia_services::errors;
 use thiserror::Error;
@@ -37,6 +37,8 @@ const REMOVED: u32 = u32::MAX;
 const FILE_BYTES: u64 = 64 << 20;
 /// How much of a file is read at once.
 const PIECE_BYTES: usize = 1 << 18;
+/// A file is given its room beforehand where the disk has so much: else others may need it more.
+const ROOM_BYTES: u64 = 1 << 30;
 const EXTENSION: &str = "journal";
 /// More commits than that are in no file: so it is known where no record can be.
 const COMMITS_OF_A_FILE_MAX: u64 = 1 << 24;
@@ -164,8 +166,10 @@ impl Empty {
             .write(true)
             .create_new(true)
             .open(&path)?;
-        if fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES).is_err() {
-            // Not every file system gives room beforehand, and not every disk has as much: then it comes as it is needed.
+        let is_given =
+            has_room(&file) && fallocate(&file, FallocateFlags::empty(), 0, FILE_BYTES).is_ok();
+        if !is_given {
+            // Then it comes as it is needed.
             file.set_len(0)?;
             file.set_len(FILE_BYTES)?;
         }
@@ -173,6 +177,10 @@ impl Empty {
         File::open(folder)?.sync_all()?;
         Ok(Empty { file, path })
     }
+}
+
+fn has_room(file: &File) -> bool {
+    fstatvfs(file).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= ROOM_BYTES)
 }
 
 impl Journal {
