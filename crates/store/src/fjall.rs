@@ -5,8 +5,8 @@
 //!                                                    └─► flusher ──► engine
 //! read ───► caches ─► memtables ─► engine
 //! ```
-//! One after the other decides and writes (`writer`, `desk`), everybody reads (`reads`, `reader`). What a read finds
-//! was synced before; how far a reader has got is a position, which moves on when its commit is in the tables
+//! One writer decides and writes (`writer`), on its thread or where somebody has something to write (`desk`); everybody
+//! reads (`reads`, `reader`). What a read finds was synced before; how far a reader has got is a position, which moves on when its commit is in the tables
 //! and in the caches.
 
 mod batch;

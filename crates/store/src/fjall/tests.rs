@@ -380,6 +380,14 @@ fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
+/// A chat with one message, whose next one is written by whoever sends it.
+async fn calm_bench() -> (Bench, ChatId) {
+    let bench = Bench::new(Options::default()).await;
+    let chat = bench.chat(2).await;
+    bench.calm(chat, 1).await;
+    (bench, chat)
+}
+
 /// Has each commit say which thread it is on.
 fn commits_by(bench: &Bench) -> mpsc::Receiver<String> {
     let (by, threads) = mpsc::channel();
@@ -412,12 +420,7 @@ fn who_comes_when_little_is_to_be_committed_writes_itself_and_else_the_writer_do
 #[test]
 fn who_comes_while_another_writes_itself_comes_after_it() {
     let runtime = runtime();
-    let (bench, chat) = runtime.block_on(async {
-        let bench = Bench::new(Options::default()).await;
-        let chat = bench.chat(2).await;
-        bench.calm(chat, 1).await;
-        (bench, chat)
-    });
+    let (bench, chat) = runtime.block_on(calm_bench());
     let (go, mut at) = bench.hold_commits();
     let log = Arc::clone(&bench.log);
     let first = runtime.spawn(async move { log.write(message(chat, 2)).await });
@@ -458,12 +461,7 @@ fn who_writes_itself_and_is_held_up_by_the_disk_holds_up_nobody_else() {
     use tokio::io::AsyncReadExt as _;
 
     let runtime = runtime();
-    let (bench, chat) = runtime.block_on(async {
-        let bench = Bench::new(Options::default()).await;
-        let chat = bench.chat(2).await;
-        bench.calm(chat, 1).await;
-        (bench, chat)
-    });
+    let (bench, chat) = runtime.block_on(calm_bench());
     // What comes at a socket, and what is done about it.
     let socket = || {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -500,9 +498,7 @@ fn who_writes_itself_and_is_held_up_by_the_disk_holds_up_nobody_else() {
 fn a_writer_that_panics_where_somebody_writes_itself_is_told_too() {
     let runtime = runtime();
     runtime.block_on(async {
-        let bench = Bench::new(Options::default()).await;
-        let chat = bench.chat(2).await;
-        bench.calm(chat, 1).await;
+        let (bench, chat) = calm_bench().await;
         bench.log.shared.faults.set(|| panic!("a test wants it"));
         assert_eq!(reason(bench.say(chat, 2).await), "STORE_UNAVAILABLE");
         assert_eq!(reason(bench.say(chat, 3).await), "STORE_UNAVAILABLE");
